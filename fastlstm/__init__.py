@@ -1,0 +1,1 @@
+"""fastlstm: train, stream and decode LSTMs on an ordinary CPU, from NumPy arrays."""

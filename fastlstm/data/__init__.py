@@ -1,0 +1,1 @@
+"""Floor 2: vocabulary, batching, windows and ragged sequences."""

@@ -1,0 +1,40 @@
+"""Named errors. Each is also the built-in error that a caller would catch without knowing fastlstm.
+
+Every message says what was given, what was expected and what to do.
+"""
+
+
+class FastLSTMError(Exception):
+    """Base of every error that fastlstm raises on purpose."""
+
+
+class OptionError(FastLSTMError, ValueError):
+    """An argument has a value that the call does not accept."""
+
+
+class ShapeError(FastLSTMError, ValueError):
+    """An array has the wrong rank, feature count or length."""
+
+
+class DataError(FastLSTMError, ValueError):
+    """The data cannot be used: empty, NaN or infinite, ids outside the vocabulary, text too short."""
+
+
+class VocabularyError(DataError):
+    """A text holds characters or words that the vocabulary lacks."""
+
+
+class NotBuiltError(FastLSTMError, RuntimeError):
+    """A layer or model was used before it knew its input size or was compiled."""
+
+
+class DivergedError(FastLSTMError, RuntimeError):
+    """Training broke off because the loss became NaN or infinite; the last good weights are kept."""
+
+
+class ModelFileError(FastLSTMError, OSError):
+    """A model file is missing, truncated, damaged, or not one of ours."""
+
+
+class MissingExtraError(FastLSTMError, ImportError):
+    """A feature needs an optional dependency; the message names the extra to install."""

@@ -1,0 +1,1 @@
+"""Floor 4: Sequential and the ready-made models."""

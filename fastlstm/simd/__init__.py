@@ -1,0 +1,1 @@
+"""Floor 0: Numba types that are machine registers."""

@@ -1,0 +1,1 @@
+"""Floor 3: losses, metrics, optimizers, the fit loop, callbacks, checkpoints."""
