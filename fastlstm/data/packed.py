@@ -1,0 +1,265 @@
+"""The one data model for a batch of sequences: rows, time-major and packed.
+
+``rows[offsets[t] + n]`` is step t of the n-th longest sequence; ``batch_sizes[t]`` says how many sequences are still
+alive at step t (torch's PackedSequence layout). A dense batch is the case where all lengths are equal, and a batch of
+plain feature vectors, one row a sample, the case of one step. Nothing is ever computed on padding, so masks do not
+exist. Users never see this: `pack` takes what they pass and a `Form` gives it back the way it came.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import DataError, OptionError, ShapeError
+
+__all__ = ["Batch", "Form", "Packed", "pack"]
+
+Batch: TypeAlias = ArrayLike | Sequence[ArrayLike]
+"""What users pass: an array, or a list of arrays of different lengths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A batch of sequences as rows.
+
+    Attributes
+    ----------
+    rows : ndarray
+        ``(M, F)`` features, or ``(M,)`` integer ids; M is the sum of all lengths.
+    batch_sizes : ndarray of int64, shape (T,)
+        How many sequences are alive at each step; never rises, never 0.
+    order : ndarray of int64, shape (N,), or None
+        ``order[k]`` is the place in the user's batch of the k-th longest sequence; None where nothing was moved.
+    steps : bool
+        Whether the rows are steps of sequences. False: one row is one sample (T is 1).
+    """
+
+    rows: NDArray[Any]
+    batch_sizes: NDArray[np.int64]
+    order: NDArray[np.int64] | None = None
+    steps: bool = True
+
+    @property
+    def sequences(self) -> int:
+        """N, the number of sequences."""
+        return int(self.batch_sizes[0])
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """Row of the first sequence at each step, and M at the end: shape (T + 1,)."""
+        return np.concatenate(([0], np.cumsum(self.batch_sizes)))
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Length of each sequence in packed order (longest first): shape (N,)."""
+        return np.searchsorted(-self.batch_sizes, -np.arange(1, self.sequences + 1), side="right")
+
+    @property
+    def last_rows(self) -> NDArray[np.int64]:
+        """Row of the last step of each sequence in packed order: shape (N,)."""
+        return self.offsets[self.lengths - 1] + np.arange(self.sequences)
+
+    def with_rows(self, rows: NDArray[Any]) -> "Packed":
+        """Return the same batch with other rows, one for each of these."""
+        return replace(self, rows=rows)
+
+    def one_row_each(self, rows: NDArray[Any]) -> "Packed":
+        """Return a batch of one row for each sequence (N rows), such as its last step or its mean."""
+        return Packed(rows, np.array([len(rows)], np.int64), self.order, steps=False)
+
+    def to_packed_order(self, per_sequence: NDArray[Any]) -> NDArray[Any]:
+        """Return an array of one entry for each sequence, given in the user's order, in packed order."""
+        return per_sequence if self.order is None else per_sequence[self.order]
+
+    def to_user_order(self, per_sequence: NDArray[Any]) -> NDArray[Any]:
+        """Return an array of one entry for each sequence, given in packed order, in the user's order."""
+        if self.order is None:
+            return per_sequence
+        back = np.empty_like(per_sequence)
+        back[self.order] = per_sequence
+        return back
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a batch came in, so that the answer can go out alike."""
+
+    kind: Literal["array", "padded", "list"]
+    length: int  # steps of the array that was passed (0 for a list)
+
+    def unpack(self, packed: Packed) -> Any:
+        """Return `packed` as the user passed its batch.
+
+        A batch of samples gives ``(N, F)``. A batch of sequences gives ``(N, T, F)``, zero from each sequence's
+        length on, or a list of ``(T_n, F)`` arrays.
+        """
+        if not packed.steps:
+            return packed.to_user_order(packed.rows)
+        count = packed.sequences
+        if self.kind == "array":  # all lengths are equal
+            return packed.rows.reshape(len(packed.batch_sizes), count, *packed.rows.shape[1:]).swapaxes(0, 1)
+        lengths = packed.lengths
+        padded = np.zeros((count, max(self.length, int(lengths[0])), *packed.rows.shape[1:]), packed.rows.dtype)
+        sequence, step = _places(packed)
+        padded[sequence, step] = packed.rows
+        if self.kind == "padded":
+            return padded
+        lengths = packed.to_user_order(lengths)
+        return [np.ascontiguousarray(row[:length]) for row, length in zip(padded, lengths, strict=True)]
+
+
+def _places(packed: Packed) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return, for each packed row, the sequence (in the user's order) and the step that it is."""
+    step = np.repeat(np.arange(len(packed.batch_sizes)), packed.batch_sizes)
+    sequence = np.arange(len(step)) - packed.offsets[step]
+    return (sequence if packed.order is None else packed.order[sequence]), step
+
+
+def pack(
+    x: Batch,
+    lengths: ArrayLike | None = None,
+    *,
+    features: bool,
+    dtype: Any = None,
+    who: str = "pack",
+    steps: bool = True,
+) -> tuple[Packed, Form]:
+    """Turn what a user passed into rows.
+
+    Parameters
+    ----------
+    x : array or list of arrays
+        ``(N, T, F)`` features or ``(N, T)`` ids; or a list of ``(T_n, F)`` or ``(T_n,)``. Any layout, any byte order.
+    lengths : array of int, shape (N,), optional
+        How many steps of each sequence are real; only with an array.
+    features : bool
+        Whether a step is a vector of features (else a scalar id).
+    dtype : dtype, optional
+        Wanted type of the rows; None keeps the native form of the input's.
+    who : str
+        Named in errors: the layer or call.
+    steps : bool
+        False: `x` is ``(N, F)`` (or ``(N,)``), one row a sample, without time.
+
+    Returns
+    -------
+    packed : Packed
+    form : Form
+
+    Raises
+    ------
+    ShapeError
+        Wrong rank, sequences of different feature counts, lengths that do not fit.
+    DataError
+        No sequence, or one without a step; values that are no numbers.
+
+    Examples
+    --------
+    >>> packed, form = pack([[1, 2, 3], [7]], features=False)
+    >>> packed.rows, packed.batch_sizes
+    (array([1, 7, 2, 3]), array([2, 1, 1]))
+    >>> form.unpack(packed)
+    [array([1, 2, 3]), array([7])]
+    """
+    if _is_ragged(x):
+        if lengths is not None:
+            raise OptionError(f"{who}: lengths= goes with one padded array; a list of arrays has its own lengths")
+        return _pack_list(x, features=features, dtype=dtype, who=who)  # type: ignore[arg-type]
+    array = _numbers(x, dtype, who)
+    rank = 1 + steps + features
+    if array.ndim != rank:
+        axes = ["samples"] + ["timesteps"] * steps + ["features"] * features
+        raise ShapeError(
+            f"{who}: x has shape {array.shape}, rank {array.ndim}; expected rank {rank}: ({', '.join(axes)})"
+        )
+    if array.shape[0] == 0:
+        raise DataError(f"{who}: x has shape {array.shape}: no sequences; pass at least one")
+    if not steps:
+        if lengths is not None:
+            raise OptionError(f"{who}: lengths= needs sequences; x has one row a sample")
+        return Packed(_rows(array), np.array([len(array)], np.int64), steps=False), Form("array", 1)
+    if array.shape[1] == 0:
+        raise DataError(f"{who}: x has shape {array.shape}: no timesteps; pass at least one")
+    if lengths is None:
+        batch_sizes = np.full(array.shape[1], array.shape[0], np.int64)
+        rows = _rows(array.swapaxes(0, 1).reshape(-1, *array.shape[2:]))
+        return Packed(rows, batch_sizes), Form("array", array.shape[1])
+    true = _lengths(lengths, array.shape[0], array.shape[1], who)
+    order, batch_sizes = _longest_first(true)
+    packed = Packed(np.empty(0), batch_sizes, order)
+    return packed.with_rows(_rows(array[_places(packed)])), Form("padded", array.shape[1])
+
+
+def _is_ragged(x: Batch) -> bool:
+    """Tell whether `x` is a list of arrays (or of lists), one for each sequence, rather than one array."""
+    if not isinstance(x, list | tuple):
+        return False
+    if not x:
+        return True
+    if all(isinstance(item, np.ndarray) for item in x):
+        return True
+    return all(isinstance(item, list | tuple) for item in x) and len({len(item) for item in x}) > 1
+
+
+def _pack_list(x: Sequence[ArrayLike], *, features: bool, dtype: Any, who: str) -> tuple[Packed, Form]:
+    if not x:
+        raise DataError(f"{who}: an empty list; pass at least one sequence")
+    arrays = [_numbers(item, dtype, who) for item in x]
+    rank = 1 + features
+    for place, array in enumerate(arrays):
+        if array.ndim != rank:
+            raise ShapeError(
+                f"{who}: sequence {place} has shape {array.shape}; expected "
+                f"{'(timesteps, features)' if features else '(timesteps,)'}"
+            )
+        if array.shape[1:] != arrays[0].shape[1:]:
+            raise ShapeError(
+                f"{who}: sequence {place} has {array.shape[1]} features, sequence 0 has {arrays[0].shape[1]}"
+            )
+        if len(array) == 0:
+            raise DataError(f"{who}: sequence {place} has length 0; every sequence needs at least one step")
+    lengths = np.array([len(array) for array in arrays], np.int64)
+    order, batch_sizes = _longest_first(lengths)
+    packed = Packed(np.empty(0), batch_sizes, order)
+    sequence, step = _places(packed)
+    starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+    rows = np.concatenate(arrays)[starts[sequence] + step]
+    return packed.with_rows(_rows(rows)), Form("list", 0)
+
+
+def _numbers(x: ArrayLike, dtype: Any, who: str) -> NDArray[Any]:
+    """Return `x` as an array of native numbers, converted to `dtype` where one is wanted."""
+    try:
+        array = np.asarray(x)
+    except ValueError as error:  # a nest of lists that is no array
+        raise ShapeError(f"{who}: x is no array: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{who}: x has dtype {array.dtype}; expected floats or integers")
+    return array.astype(array.dtype.newbyteorder("=") if dtype is None else dtype, copy=False)
+
+
+def _rows(array: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(array)
+
+
+def _lengths(lengths: ArrayLike, count: int, steps: int, who: str) -> NDArray[np.int64]:
+    true = np.asarray(lengths)
+    if true.shape != (count,):
+        raise ShapeError(f"{who}: lengths has shape {true.shape}; expected ({count},), one for each sequence")
+    if true.dtype.kind not in "iu":
+        raise DataError(f"{who}: lengths has dtype {true.dtype}; expected integers")
+    wrong = np.flatnonzero((true < 1) | (true > steps))
+    if len(wrong):
+        raise DataError(f"{who}: lengths[{wrong[0]}] is {true[wrong[0]]}; expected 1 to {steps}, the steps of x")
+    return true.astype(np.int64)
+
+
+def _longest_first(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
+    """Return the stable order from longest to shortest (None if it is so already) and the batch sizes."""
+    order = np.argsort(-lengths, kind="stable")
+    longest = int(lengths.max())
+    batch_sizes = len(lengths) - np.searchsorted(np.sort(lengths), np.arange(longest), side="right")
+    return (None if (order == np.arange(len(order))).all() else order), batch_sizes.astype(np.int64)

@@ -1,0 +1,224 @@
+"""Packed matrix products on register tiles.
+
+The right operand is packed into panels of ``4 * L`` columns (L lanes of a register): element (k, c) of panel p stands
+at ``packed[(p * K + k) * 4 * L + c]``, zeros beyond the last column. A tile of R rows walks down one panel.
+
+Every output element is one chain of fused multiply-adds in the order of k, begun from its start value. So a result
+does not depend on the tile its row fell into, on the rows beside it, or on how many cores shared the work.
+
+Letters: M rows, K the summed index, N columns, P = ceil(N / 4L) panels. Arrays are contiguous; matrices are passed
+with the offset of their first element and their strides in elements, so that one kernel serves A and A transposed.
+"""
+
+from ..simd.host import REGISTERS
+from ..simd.tile import COLUMNS, ROWS, load_rows_n, rank1, splat_columns, store_rows, store_rows_n
+from ..simd.vector import lanes_of, load, load_n, splat, store, store_n
+from ._jit import jit, jit_inner
+
+__all__ = ["ROW_BLOCK", "pack", "panel_width", "panels", "product", "product_over_rows", "scratch_size", "tile_height"]
+
+ROW_BLOCK = 256
+"""Rows that `product_over_rows` sums before it goes on: its packed block of both operands stays in the L2 cache."""
+
+_LEFT_BLOCK = 1 << 15
+"""Elements of the left operand that `product` keeps in the L2 cache while it walks over all panels."""
+
+
+def panel_width(dtype) -> int:
+    """Return the columns of one packed panel for arrays of `dtype`: 4 registers."""
+    return COLUMNS * REGISTERS.lanes(dtype.itemsize)
+
+
+def panels(columns: int, dtype) -> int:
+    """Return how many panels hold `columns` columns."""
+    return -(-columns // panel_width(dtype))
+
+
+@jit_inner
+def tile_height(rows):
+    """Return the height of the next tile when `rows` are left, so that no single row is left over needlessly.
+
+    One row is bound by loads, two or more by arithmetic: 7 rows are cut 4 + 3, not 6 + 1.
+    """
+    if ROWS == 6:
+        if rows >= 8 or rows == 6:
+            return 6
+        if rows == 7 or rows == 4:
+            return 4
+        return 3 if rows == 5 else rows
+    if rows == 4:
+        return 2
+    return min(rows, 3)
+
+
+@jit
+def pack(b, row_stride, column_stride, k, n, packed):
+    """Pack B (K, N), whose element (r, c) is ``b[r * row_stride + c * column_stride]``, into panels.
+
+    b       (any,)           float, in
+    packed  (P * K * 4L,)    float, out: every element is written
+    """
+    width = COLUMNS * lanes_of(packed)
+    place = 0
+    for first in range(0, n, width):
+        for r in range(k):
+            for c in range(first, first + width):
+                packed[place] = b[r * row_stride + c * column_stride] if c < n else 0.0
+                place += 1
+
+
+def _make_tile(rows: int):
+    """Return the kernel of one tile of `rows` rows: walk down a panel, then write the rows."""
+
+    @jit_inner
+    def tile(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n):
+        width = COLUMNS * lanes_of(panel)
+        if start_stride == 0:
+            acc = splat_columns(rows, COLUMNS, start, s)
+        else:
+            acc = load_rows_n(rows, COLUMNS, start, s, start_stride, n)
+        for _ in range(k):
+            acc = rank1(acc, a, i, row_stride, panel, j)
+            i += k_stride
+            j += width
+        if n >= width:
+            store_rows(acc, out, o, out_stride)
+        else:
+            store_rows_n(acc, out, o, out_stride, n)
+
+    return tile
+
+
+_tile1, _tile2, _tile3, _tile4, _tile6 = (_make_tile(rows) for rows in (1, 2, 3, 4, 6))
+
+
+if ROWS == 6:
+
+    @jit_inner
+    def _tile(height, a, i, rs, ks, panel, j, k, start, s, ss, out, o, os, n):
+        if height == 6:
+            _tile6(a, i, rs, ks, panel, j, k, start, s, ss, out, o, os, n)
+        elif height == 4:
+            _tile4(a, i, rs, ks, panel, j, k, start, s, ss, out, o, os, n)
+        elif height == 3:
+            _tile3(a, i, rs, ks, panel, j, k, start, s, ss, out, o, os, n)
+        elif height == 2:
+            _tile2(a, i, rs, ks, panel, j, k, start, s, ss, out, o, os, n)
+        else:
+            _tile1(a, i, rs, ks, panel, j, k, start, s, ss, out, o, os, n)
+
+else:
+
+    @jit_inner
+    def _tile(height, a, i, rs, ks, panel, j, k, start, s, ss, out, o, os, n):
+        if height == 3:
+            _tile3(a, i, rs, ks, panel, j, k, start, s, ss, out, o, os, n)
+        elif height == 2:
+            _tile2(a, i, rs, ks, panel, j, k, start, s, ss, out, o, os, n)
+        else:
+            _tile1(a, i, rs, ks, panel, j, k, start, s, ss, out, o, os, n)
+
+
+@jit
+def product(a, a_stride, packed, k, bias, out, out_stride, n, begin, end):
+    """Write ``out[r] = bias + a[r] @ B`` for the rows r from `begin` to `end`.
+
+    a       (M, K)           float, in; row r begins at element ``r * a_stride``
+    packed  (P * K * 4L,)    float, in: B (K, N), see `pack`
+    bias    (P * 4L,)        float, in: the start of every row, zeros beyond N
+    out     (M, N)           float, out; row r begins at element ``r * out_stride``
+    """
+    width = COLUMNS * lanes_of(packed)
+    block = max(ROWS * 4, _LEFT_BLOCK // max(k, 1) // ROWS * ROWS)
+    for first in range(begin, end, block):
+        last = min(first + block, end)
+        for p in range((n + width - 1) // width):
+            left = n - p * width
+            row = first
+            while row < last:
+                height = tile_height(last - row)
+                o = row * out_stride + p * width
+                j = p * k * width
+                _tile(
+                    height, a, row * a_stride, a_stride, 1, packed, j, k, bias, p * width, 0, out, o, out_stride, left
+                )
+                row += height
+
+
+def scratch_size(n: int, dtype) -> int:
+    """Return the elements of scratch that one core needs in `product_over_rows` for N = `n`."""
+    width = panel_width(dtype)
+    return width + ROW_BLOCK * (panels(n, dtype) * width + ROWS) + REGISTERS.lanes(dtype.itemsize)
+
+
+@jit_inner
+def _pack_block(b, b_stride, b_rows, first, k, n, packed, place):
+    """Pack the rows `first` to ``first + k`` of B into panels at ``packed[place:]``."""
+    lanes = lanes_of(packed)
+    width = COLUMNS * lanes
+    for c in range(0, n, width):
+        for r in range(first, first + k):
+            source = (b_rows[r] if len(b_rows) else r) * b_stride + c
+            for v in range(0, width, lanes):
+                if c + v + lanes <= n:
+                    store(packed, place + v, load(b, source + v))
+                else:
+                    store(packed, place + v, load_n(b, source + v, n - c - v))
+            place += width
+
+
+@jit_inner
+def _pack_columns(a, i, a_stride, k, height, packed, place, sums, m):
+    """Pack `height` columns of A, k rows of them from element `i`, row by row at ``packed[place:]``; add up the sums.
+
+    Each store writes a whole register: what it writes beyond `height`, the next row overwrites.
+    """
+    total = load_n(sums, m, height) if len(sums) else splat(packed, 0.0)
+    for r in range(k):
+        row = load_n(a, i + r * a_stride, height)
+        store(packed, place + r * height, row)
+        total = total + row
+    if len(sums):
+        store_n(sums, m, total, height)
+
+
+@jit
+def product_over_rows(a, a_stride, b, b_stride, b_rows, rows, out, n, sums, scratch, begin, end):
+    """Write ``out[m] = sum over r of a[r, m] * b[b_rows[r]]``, and ``sums[m] = sum over r of a[r, m]``.
+
+    The product A transposed times B that every weight gradient is, and the bias gradient on the way; for the columns
+    m of A from `begin` to `end`.
+
+    a        (rows, A)    float, in; row r begins at element ``r * a_stride``
+    b        (any, N)     float, in; row r begins at element ``r * b_stride``
+    b_rows   (rows,)      int64, in: which row of B goes with row r of A; of length 0: the same row
+    out      (A, N)       float, out
+    sums     (A,)         float, out; of length 0: not wanted
+    scratch  (S,)         float, overwritten; S = `scratch_size`; one for each core
+    """
+    width = COLUMNS * lanes_of(out)
+    right = width
+    left = right + (n + width - 1) // width * width * ROW_BLOCK
+    for c in range(width):
+        scratch[c] = 0.0
+    for m in range(begin, end):
+        for c in range(0 if rows else n):  # an empty sum
+            out[m, c] = 0.0
+        if len(sums):
+            sums[m] = 0.0
+    for first in range(0, rows, ROW_BLOCK):
+        k = min(ROW_BLOCK, rows - first)
+        _pack_block(b, b_stride, b_rows, first, k, n, scratch, right)
+        m = begin
+        while m < end:
+            height = tile_height(end - m)
+            _pack_columns(a, first * a_stride + m, a_stride, k, height, scratch, left, sums, m)
+            for p in range((n + width - 1) // width):
+                j = right + p * k * width
+                o = m * n + p * width
+                rest = n - p * width
+                if first == 0:
+                    _tile(height, scratch, left, 1, height, scratch, j, k, scratch, 0, 0, out, o, n, rest)
+                else:
+                    _tile(height, scratch, left, 1, height, scratch, j, k, out, o, n, out, o, n, rest)
+            m += height

@@ -1,0 +1,202 @@
+"""What every layer is: named parameters, a forward, and a backward that takes forward's cache.
+
+A layer remembers nothing between calls but its parameters. ``forward`` returns its output and a cache, a named tuple of
+what ``backward`` needs; ``backward`` returns the gradient of its input and of each parameter, freshly overwritten:
+accumulating is the training loop's business.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from ..data.packed import Batch, Packed, pack
+from ..errors import NotBuiltError, OptionError, ShapeError
+from ..kernels.scratch import Scratch
+
+__all__ = ["Gradients", "Layer", "Run"]
+
+Gradients = dict[str, NDArray[Any]]
+"""Gradient of each parameter, by the parameter's name."""
+
+
+@dataclass(slots=True)
+class Run:
+    """How one pass is made.
+
+    Attributes
+    ----------
+    training : bool
+        Whether dropout drops and caches are kept for ``backward``.
+    rng : numpy.random.Generator
+        Where dropout draws its masks.
+    scratch : Scratch
+        Where layers take their buffers: a fresh one allocates, the training loop's is used again each step.
+    """
+
+    training: bool = False
+    rng: np.random.Generator = field(default_factory=np.random.default_rng)
+    scratch: Scratch = field(default_factory=Scratch)
+
+
+class Layer:
+    """Base of all layers.
+
+    Parameters
+    ----------
+    name : str, optional
+        Prefix of the saved tensors; a model names its nameless layers by their kind: ``lstm``, ``lstm_1``, ...
+    dtype : {"float32", "float64"}
+        Type of the parameters and of everything computed.
+    """
+
+    takes_ids: ClassVar[bool] = False
+    """Whether input is integer ids, one a step, rather than feature vectors."""
+    takes_samples: ClassVar[bool] = False
+    """Whether input may also be ``(N, F)``, one row a sample, without time."""
+
+    def __init__(self, *, name: str | None = None, dtype: DTypeLike = "float32"):
+        self.name = name
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.float32, np.float64):
+            raise OptionError(f"{self.kind}: dtype is {self.dtype}; expected float32 or float64")
+        self.params: dict[str, NDArray[Any]] = {}
+        self.features_in: int | None = None
+
+    # --- what a layer defines -----------------------------------------------------------------------------------
+
+    @property
+    def kind(self) -> str:
+        """Class name, as errors and summaries show it."""
+        return type(self).__name__
+
+    @property
+    def built(self) -> bool:
+        """Whether the layer knows its input size and has its parameters."""
+        return self.features_in is not None
+
+    @property
+    def features_out(self) -> int:
+        """Feature count of the output; known once built."""
+        raise NotImplementedError
+
+    @property
+    def returns_steps(self) -> bool:
+        """Whether steps go out as steps (else one row for each sequence)."""
+        return True
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, as JSON can hold them."""
+        raise NotImplementedError
+
+    def create(self, features: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+        """Return fresh parameters for inputs of `features` features."""
+        return {}
+
+    def forward(self, x: Packed, run: Run) -> tuple[Packed, Any]:
+        """Return the output and the cache that `backward` takes (None where not training)."""
+        raise NotImplementedError
+
+    def backward(self, dy: NDArray[Any], cache: Any, run: Run) -> tuple[NDArray[Any] | None, Gradients]:
+        """Return the gradient of the input rows (None where ids went in) and of each parameter.
+
+        `dy` has the shape of the rows that `forward` returned, and may be overwritten.
+        """
+        raise NotImplementedError
+
+    # --- what every layer has -----------------------------------------------------------------------------------
+
+    def build(self, features: int, rng: np.random.Generator | int | None = None) -> None:
+        """Create the parameters for inputs of `features` features (an Embedding ignores the number)."""
+        rng = np.random.default_rng(rng)
+        self.params = {
+            name: np.ascontiguousarray(value, self.dtype) for name, value in self.create(features, rng).items()
+        }
+        self.features_in = features
+        self.changed()
+
+    def changed(self) -> None:
+        """Forget what was derived from the parameters; call it after writing into them."""
+
+    def check_features(self, count: int) -> None:
+        """Raise ShapeError unless the input has as many features as the layer was built for."""
+        if count != self.features_in:
+            raise ShapeError(
+                f"{self.kind}: x has {count} features, this layer was built for {self.features_in}; "
+                "pass the same features, or build a new layer"
+            )
+
+    def __call__(self, x: Batch, lengths: ArrayLike | None = None) -> Any:
+        """Apply the layer to arrays, for inference.
+
+        Parameters
+        ----------
+        x : array or list of arrays
+            ``(N, T, F)`` features (``(N, T)`` ids for an Embedding), or a list of ``(T_n, F)``; layers that do not
+            look at time also take ``(N, F)``.
+        lengths : array of int, shape (N,), optional
+            True steps of each sequence of a padded array.
+
+        Returns
+        -------
+        array or list of arrays
+            In the form of `x`; zeros from each sequence's length on.
+        """
+        packed, form = self.take(x, lengths)
+        y, _ = self.forward(packed, Run())
+        return form.unpack(y)
+
+    def take(self, x: Batch, lengths: ArrayLike | None = None) -> tuple[Packed, Any]:
+        """Check and pack what a user passed; a layer that is not built yet builds itself for it."""
+        steps = not (self.takes_samples and not isinstance(x, list | tuple) and np.ndim(x) == 2)
+        packed, form = pack(
+            x,
+            lengths,
+            features=not self.takes_ids,
+            dtype=None if self.takes_ids else self.dtype,
+            who=self.kind,
+            steps=steps,
+        )
+        if not self.built:
+            self.build(0 if self.takes_ids else packed.rows.shape[1])
+        if not self.takes_ids:
+            self.check_features(packed.rows.shape[1])
+        return packed, form
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Return a copy of the parameters by name, with torch's names and shapes."""
+        if not self.built:
+            raise NotBuiltError(f"{self.kind} has no parameters yet: call it on data or build(features) first")
+        return {name: value.copy() for name, value in self.params.items()}
+
+    def load_state_dict(self, tensors: dict[str, ArrayLike]) -> None:
+        """Take over parameters by name; all must be there, and fit.
+
+        Parameters
+        ----------
+        tensors : dict of str to array
+            Torch's names and shapes; values are converted to the layer's dtype.
+
+        Raises
+        ------
+        ShapeError
+            A tensor is missing, unknown, or has another shape than this layer's.
+        """
+        arrays = {name: np.asarray(value) for name, value in tensors.items()}
+        if not self.built:
+            self.build(self.features_from(arrays))
+        if missing := self.params.keys() - arrays.keys():
+            raise ShapeError(f"{self.kind}: no tensor {sorted(missing)}; given: {sorted(arrays)}")
+        if unknown := arrays.keys() - self.params.keys():
+            raise ShapeError(f"{self.kind}: unknown tensor {sorted(unknown)}; expected: {sorted(self.params)}")
+        for name, value in arrays.items():
+            if value.shape != self.params[name].shape:
+                raise ShapeError(f"{self.kind}: {name} has shape {value.shape}; expected {self.params[name].shape}")
+        for name, value in arrays.items():
+            self.params[name][...] = value
+        self.changed()
+
+    def features_from(self, tensors: dict[str, NDArray[Any]]) -> int:
+        """Return the input features that the shapes of `tensors` speak of."""
+        return 0

@@ -1,0 +1,220 @@
+"""``Tile(R, C)``: an R x C block of registers, the accumulators of a matrix product.
+
+A tile is an LLVM array of vectors that is only ever taken apart with constant indices, so that every element stays an
+SSA value and hence a register. A product is a loop of rank-1 updates::
+
+    acc = ...                                     # R x C registers
+    for k in range(K):
+        acc = rank1(acc, a, i + k * step, stride, b, j + k * C * L)
+
+Broadcast the R rows first, then load one vector of weights and use it for all rows at once: the other order spills.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .host import REGISTERS
+from .vector import (
+    Tile,
+    assemble,
+    broadcast,
+    call_vector_intrinsic,
+    element_pointer,
+    lane_mask,
+    load_vector,
+    masked_load,
+    masked_store,
+    store_vector,
+    vec_of,
+)
+
+__all__ = [
+    "COLUMNS",
+    "ROWS",
+    "Tile",
+    "column",
+    "load_rows",
+    "load_rows_n",
+    "rank1",
+    "splat_columns",
+    "store_rows",
+    "store_rows_n",
+    "zeros",
+]
+
+COLUMNS = 4
+"""Vectors in a tile's row: one for each of the four gates of an LSTM."""
+
+ROWS = 6 if REGISTERS.count >= 32 else 3
+"""Rows of the tallest tile: with 32 registers 6 x 4 accumulators, with 16 registers 3 x 4, and room for the operands."""
+
+
+def _offset(builder, base, scale: int, stride):
+    """Emit ``base + scale * stride``."""
+    return builder.add(base, builder.mul(ir.Constant(base.type, scale), stride)) if scale else base
+
+
+def _column_masks(builder, n, tile: Tile):
+    """Emit a mask for each of the tile's columns: on where the row still has values, `n` in all."""
+    return [
+        lane_mask(builder, builder.sub(n, ir.Constant(n.type, c * tile.vec.count)), tile.vec)
+        for c in range(tile.columns)
+    ]
+
+
+@intrinsic(prefer_literal=True)
+def load_rows(typingctx, rows, columns, a, i, stride):
+    """``load_rows(R, C, a, i, stride)``: row r, column c is the register at ``a[i + r * stride + c * L]``."""
+    tile = Tile(vec_of(a), rows.literal_value, columns.literal_value)
+
+    def codegen(context, builder, signature, args):
+        _, _, array, index, step = args
+        vectors = []
+        for r in range(tile.rows):
+            start = element_pointer(context, builder, signature.args[2], array, _offset(builder, index, r, step))
+            vectors += [
+                load_vector(builder, builder.gep(start, [ir.Constant(index.type, c * tile.vec.count)]), tile.vec)
+                for c in range(tile.columns)
+            ]
+        return assemble(builder, tile, vectors)
+
+    return tile(rows, columns, a, types.intp, types.intp), codegen
+
+
+@intrinsic(prefer_literal=True)
+def splat_columns(typingctx, rows, columns, a, i):
+    """``splat_columns(R, C, a, i)``: every row is the C registers at ``a[i:]`` (the biases of a panel)."""
+    tile = Tile(vec_of(a), rows.literal_value, columns.literal_value)
+
+    def codegen(context, builder, signature, args):
+        start = element_pointer(context, builder, signature.args[2], args[2], args[3])
+        row = [
+            load_vector(builder, builder.gep(start, [ir.Constant(args[3].type, c * tile.vec.count)]), tile.vec)
+            for c in range(tile.columns)
+        ]
+        return assemble(builder, tile, row * tile.rows)
+
+    return tile(rows, columns, a, types.intp), codegen
+
+
+@intrinsic
+def rank1(typingctx, tile, a, i, stride, b, j):
+    """``rank1(tile, a, i, stride, b, j)``: add column ``a[i + r * stride]`` times row ``b[j + c * L]``."""
+
+    def codegen(context, builder, signature, args):
+        value, left, index, step, right, start = args
+        kind, left_type, right_type = signature.args[0], signature.args[1], signature.args[4]
+        rows = [
+            broadcast(
+                builder,
+                builder.load(element_pointer(context, builder, left_type, left, _offset(builder, index, r, step))),
+                kind.vec,
+            )
+            for r in range(kind.rows)
+        ]
+        pointer = element_pointer(context, builder, right_type, right, start)
+        for c in range(kind.columns):
+            weights = load_vector(
+                builder, builder.gep(pointer, [ir.Constant(start.type, c * kind.vec.count)]), kind.vec
+            )
+            for r in range(kind.rows):
+                place = r * kind.columns + c
+                total = call_vector_intrinsic(
+                    builder, "fma", kind.vec, rows[r], weights, builder.extract_value(value, place)
+                )
+                value = builder.insert_value(value, total, place)
+        return value
+
+    return tile(tile, a, types.intp, types.intp, b, types.intp), codegen
+
+
+@intrinsic(prefer_literal=True)
+def load_rows_n(typingctx, rows, columns, a, i, stride, n):
+    """``load_rows_n(R, C, a, i, stride, n)``: like ``load_rows``, but only the first `n` values of each row exist."""
+    tile = Tile(vec_of(a), rows.literal_value, columns.literal_value)
+
+    def codegen(context, builder, signature, args):
+        _, _, array, index, step, n = args
+        masks = _column_masks(builder, n, tile)
+        vectors = []
+        for r in range(tile.rows):
+            start = element_pointer(context, builder, signature.args[2], array, _offset(builder, index, r, step))
+            vectors += [
+                masked_load(
+                    builder,
+                    builder.gep(start, [ir.Constant(index.type, c * tile.vec.count)]),
+                    masks[c],
+                    tile.vec,
+                )
+                for c in range(tile.columns)
+            ]
+        return assemble(builder, tile, vectors)
+
+    return tile(rows, columns, a, types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic(prefer_literal=True)
+def column(typingctx, tile, c):
+    """``column(tile, c)``: column `c` (literal) as a Tile(R, 1), on which lane-by-lane operations work."""
+    place = c.literal_value
+    result = Tile(tile.vec, tile.rows, 1)
+
+    def codegen(context, builder, signature, args):
+        picked = [builder.extract_value(args[0], r * tile.columns + place) for r in range(tile.rows)]
+        return assemble(builder, result, picked)
+
+    return result(tile, c), codegen
+
+
+@intrinsic(prefer_literal=True)
+def zeros(typingctx, rows, columns, a):
+    """``zeros(R, C, a)``: a tile of zeros, of registers like those of array `a`."""
+    tile = Tile(vec_of(a), rows.literal_value, columns.literal_value)
+
+    def codegen(context, builder, signature, args):
+        return ir.Constant(context.get_value_type(tile), None)
+
+    return tile(rows, columns, a), codegen
+
+
+@intrinsic
+def store_rows(typingctx, tile, a, i, stride):
+    """``store_rows(tile, a, i, stride)``: write row r, column c to ``a[i + r * stride + c * L]``."""
+
+    def codegen(context, builder, signature, args):
+        kind = signature.args[0]
+        for r in range(kind.rows):
+            start = element_pointer(context, builder, signature.args[1], args[1], _offset(builder, args[2], r, args[3]))
+            for c in range(kind.columns):
+                store_vector(
+                    builder,
+                    builder.extract_value(args[0], r * kind.columns + c),
+                    builder.gep(start, [ir.Constant(args[2].type, c * kind.vec.count)]),
+                    kind.vec,
+                )
+        return context.get_dummy_value()
+
+    return types.void(tile, a, types.intp, types.intp), codegen
+
+
+@intrinsic
+def store_rows_n(typingctx, tile, a, i, stride, n):
+    """``store_rows_n(tile, a, i, stride, n)``: like ``store_rows``, but write only `n` values of each row."""
+
+    def codegen(context, builder, signature, args):
+        kind = signature.args[0]
+        masks = _column_masks(builder, args[4], kind)
+        for r in range(kind.rows):
+            start = element_pointer(context, builder, signature.args[1], args[1], _offset(builder, args[2], r, args[3]))
+            for c in range(kind.columns):
+                masked_store(
+                    builder,
+                    builder.extract_value(args[0], r * kind.columns + c),
+                    builder.gep(start, [ir.Constant(args[2].type, c * kind.vec.count)]),
+                    masks[c],
+                    kind.vec,
+                )
+        return context.get_dummy_value()
+
+    return types.void(tile, a, types.intp, types.intp, types.intp), codegen
