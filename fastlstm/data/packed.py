@@ -8,14 +8,14 @@ exist. Users never see this: `pack` takes what they pass and a `Form` gives it b
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError, OptionError, ShapeError
 
-__all__ = ["Batch", "Form", "Packed", "pack"]
+__all__ = ["Batch", "Form", "Packed", "is_ragged", "pack"]
 
 Batch: TypeAlias = ArrayLike | Sequence[ArrayLike]
 """What users pass: an array, or a list of arrays of different lengths."""
@@ -164,11 +164,11 @@ def pack(
     >>> form.unpack(packed)
     [array([1, 2, 3]), array([7])]
     """
-    if _is_ragged(x):
+    if is_ragged(x):
         if lengths is not None:
             raise OptionError(f"{who}: lengths= goes with one padded array; a list of arrays has its own lengths")
         return _pack_list(x, features=features, dtype=dtype, who=who)  # type: ignore[arg-type]
-    array = _numbers(x, dtype, who)
+    array = _numbers(cast(ArrayLike, x), dtype, who)
     rank = 1 + steps + features
     if array.ndim != rank:
         axes = ["samples"] + ["timesteps"] * steps + ["features"] * features
@@ -193,7 +193,7 @@ def pack(
     return packed.with_rows(_rows(array[_places(packed)])), Form("padded", array.shape[1])
 
 
-def _is_ragged(x: Batch) -> bool:
+def is_ragged(x: Batch) -> bool:
     """Tell whether `x` is a list of arrays (or of lists), one for each sequence, rather than one array."""
     if not isinstance(x, list | tuple):
         return False

@@ -13,8 +13,6 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from numba.core import config
-
 from ..errors import OptionError
 
 __all__ = ["get_num_threads", "set_num_threads", "share", "threads_for"]
@@ -78,7 +76,7 @@ def _usable_cores() -> int:
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on this platform
-        return max(1, int(config.NUMBA_DEFAULT_NUM_THREADS))
+        return os.cpu_count() or 1
 
 
 _team = _Team()

@@ -6,12 +6,12 @@ accumulating is the training loop's business.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ..data.packed import Batch, Packed, pack
+from ..data.packed import Batch, Packed, is_ragged, pack
 from ..errors import NotBuiltError, OptionError, ShapeError
 from ..kernels.scratch import Scratch
 
@@ -58,7 +58,7 @@ class Layer:
 
     def __init__(self, *, name: str | None = None, dtype: DTypeLike = "float32"):
         self.name = name
-        self.dtype = np.dtype(dtype)
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
             raise OptionError(f"{self.kind}: dtype is {self.dtype}; expected float32 or float64")
         self.params: dict[str, NDArray[Any]] = {}
@@ -127,7 +127,7 @@ class Layer:
                 "pass the same features, or build a new layer"
             )
 
-    def __call__(self, x: Batch, lengths: ArrayLike | None = None) -> Any:
+    def __call__(self, x: Batch, *, lengths: ArrayLike | None = None) -> Any:
         """Apply the layer to arrays, for inference.
 
         Parameters
@@ -149,7 +149,7 @@ class Layer:
 
     def take(self, x: Batch, lengths: ArrayLike | None = None) -> tuple[Packed, Any]:
         """Check and pack what a user passed; a layer that is not built yet builds itself for it."""
-        steps = not (self.takes_samples and not isinstance(x, list | tuple) and np.ndim(x) == 2)
+        steps = not (self.takes_samples and not is_ragged(x) and np.ndim(cast(ArrayLike, x)) == 2)
         packed, form = pack(
             x,
             lengths,

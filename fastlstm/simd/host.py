@@ -5,19 +5,21 @@ under AVX-512, 8 under AVX2, 4 under SSE2 or NEON. ``NUMBA_CPU_NAME`` and ``NUMB
 the registers that count are those the compiler may use.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llvmlite import binding as llvm
-from numba.core import config
+from numba.core import config as numba_config
 
 __all__ = ["REGISTERS", "Registers", "detect"]
 
+config: Any = numba_config  # its names are made at run time
+
 
 class Registers(NamedTuple):
-    """The vector register file: ``width`` bytes in each of ``count`` registers."""
+    """The vector register file: ``width`` bytes in each of ``number`` registers."""
 
     width: int
-    count: int
+    number: int
 
     def lanes(self, itemsize: int) -> int:
         """Return how many values of `itemsize` bytes one register holds."""
@@ -42,12 +44,12 @@ def detect() -> Registers:
     """Return the register file that compiled code may use on this machine."""
     features = _features()
     if "avx512f" in features:
-        return Registers(width=64, count=32)
+        return Registers(width=64, number=32)
     if "avx2" in features and "fma" in features:
-        return Registers(width=32, count=16)
+        return Registers(width=32, number=16)
     if llvm.get_process_triple().startswith(("aarch64", "arm64")):
-        return Registers(width=16, count=32)
-    return Registers(width=16, count=16)
+        return Registers(width=16, number=32)
+    return Registers(width=16, number=16)
 
 
 REGISTERS = detect()

@@ -12,7 +12,6 @@ Broadcast the R rows first, then load one vector of weights and use it for all r
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from .host import REGISTERS
 from .vector import (
@@ -21,6 +20,7 @@ from .vector import (
     broadcast,
     call_vector_intrinsic,
     element_pointer,
+    intrinsic,
     lane_mask,
     load_vector,
     masked_load,
@@ -46,8 +46,8 @@ __all__ = [
 COLUMNS = 4
 """Vectors in a tile's row: one for each of the four gates of an LSTM."""
 
-ROWS = 6 if REGISTERS.count >= 32 else 3
-"""Rows of the tallest tile: with 32 registers 6 x 4 accumulators, with 16 registers 3 x 4, and room for the operands."""
+ROWS = 6 if REGISTERS.number >= 32 else 3
+"""Rows of the tallest tile: 6 x 4 accumulators of 32 registers, 3 x 4 of 16, leave room for the operands."""
 
 
 def _offset(builder, base, scale: int, stride):

@@ -16,12 +16,12 @@ it. Loads and stores take a C-contiguous 1-D array and an element offset; they n
 """
 
 import operator
+from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import extending, types
 from numba.core import cgutils
 from numba.extending import (
-    intrinsic,
     lower_builtin,
     models,
     overload,
@@ -49,6 +49,8 @@ __all__ = [
     "vmin",
     "vsqrt",
 ]
+
+intrinsic: Any = extending.intrinsic  # what it decorates is called without the typing context
 
 
 class Vec(types.Type):

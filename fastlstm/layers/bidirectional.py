@@ -1,0 +1,183 @@
+"""Bidirectional: one layer reads each sequence from its start, its twin from its end."""
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..data.packed import Batch, Packed
+from ..errors import OptionError, ShapeError
+from .base import Gradients, Layer, Run
+from .lstm import LSTM, LSTMCache, LSTMState, reversed_rows
+
+__all__ = ["Bidirectional", "Merge"]
+
+Merge = Literal["concat", "sum", "ave", "mul"]
+
+
+class _Cache(NamedTuple):
+    x: Packed
+    forward: LSTMCache
+    backward: LSTMCache
+    one: NDArray[Any]  # outputs of both, for "mul"
+    other: NDArray[Any]
+
+
+class Bidirectional(Layer):
+    """Run an LSTM in both directions and merge what they return (Schuster and Paliwal 1997).
+
+    Parameters
+    ----------
+    layer : LSTM
+        Its options hold for both directions; each has weights of its own.
+    merge_mode : {"concat", "sum", "ave", "mul"}
+        How the two outputs become one; "concat" doubles the features.
+    name : str, optional
+        See `Layer`.
+
+    Notes
+    -----
+    Without ``return_sequences`` the output joins the last step of one direction and the first step of the other, which
+    is each direction's last. Parameters bear torch's names; those of the backward direction end in ``_reverse``.
+
+    Examples
+    --------
+    >>> import numpy as np, fastlstm as fl
+    >>> fl.Bidirectional(fl.LSTM(8, return_sequences=True))(np.ones((2, 5, 3))).shape
+    (2, 5, 16)
+    """
+
+    def __init__(self, layer: LSTM, merge_mode: Merge = "concat", *, name: str | None = None):
+        if not isinstance(layer, LSTM):
+            raise OptionError(f"Bidirectional: layer is {type(layer).__name__}; expected an LSTM")
+        if layer.go_backwards:
+            raise OptionError("Bidirectional: the layer has go_backwards=True; pass one that reads forwards")
+        if merge_mode not in ("concat", "sum", "ave", "mul"):
+            raise OptionError(f"Bidirectional: merge_mode={merge_mode!r}; expected concat, sum, ave or mul")
+        super().__init__(name=name, dtype=layer.dtype)
+        self.merge_mode = merge_mode
+        options = layer.config()
+        self.directions = LSTM(**options), LSTM(**options)
+
+    @property
+    def features_out(self) -> int:
+        return self.directions[0].units * (2 if self.merge_mode == "concat" else 1)
+
+    @property
+    def returns_steps(self) -> bool:
+        return self.directions[0].return_sequences
+
+    def config(self) -> dict[str, Any]:
+        return {"layer": self.directions[0].config(), "merge_mode": self.merge_mode, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Bidirectional":
+        """Return a new layer of the given `config`."""
+        return cls(LSTM(**config["layer"]), config["merge_mode"], name=config["name"])
+
+    def create(self, features: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+        params: dict[str, NDArray[Any]] = {}
+        for layer, suffix in zip(self.directions, ("", "_reverse"), strict=True):
+            params |= {name + suffix: value for name, value in layer.create(features, rng).items()}
+        return params
+
+    def build(self, features: int, rng: np.random.Generator | int | None = None) -> None:
+        super().build(features, rng)
+        for layer, suffix in zip(self.directions, ("", "_reverse"), strict=True):
+            # the same arrays under their own names: what is written to one is written to the other
+            names = [name for name in self.params if name.endswith("_reverse") == bool(suffix)]
+            layer.params = {name.removesuffix("_reverse"): self.params[name] for name in names}
+            layer.features_in = features
+            layer.changed()
+
+    def features_from(self, tensors: dict[str, NDArray[Any]]) -> int:
+        return self.directions[0].features_from(tensors)
+
+    def changed(self) -> None:
+        for layer in self.directions:
+            layer.changed()
+
+    def forward(self, x: Packed, run: Run) -> tuple[Packed, _Cache | None]:
+        y, _, cache = self._run(x, (None, None), run)
+        return y, cache
+
+    def _run(
+        self, x: Packed, states: tuple[LSTMState | None, LSTMState | None], run: Run
+    ) -> tuple[Packed, tuple[LSTMState, LSTMState], _Cache | None]:
+        """Return the merged output, both final states and the cache."""
+        ahead, back = self.directions
+        turn = reversed_rows(x)
+        y, final, cache = ahead.run_steps(x, states[0], run)
+        z, final_back, cache_back = back.run_steps(x.with_rows(x.rows[turn]), states[1], run)
+        one, other = (y.rows, z.rows[turn]) if self.returns_steps else (final.h, final_back.h)
+        merged = self._merge(one, other)
+        out = x.with_rows(merged) if self.returns_steps else x.one_row_each(merged)
+        if cache is None or cache_back is None:
+            return out, (final, final_back), None
+        return out, (final, final_back), _Cache(x, cache, cache_back, one, other)
+
+    def _merge(self, one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+        if self.merge_mode == "concat":
+            return np.concatenate([one, other], axis=1)
+        if self.merge_mode == "mul":
+            merged: NDArray[Any] = one * other
+        elif self.merge_mode == "sum":
+            merged = one + other
+        else:
+            merged = (one + other) * self.dtype.type(0.5)
+        return merged
+
+    def _split(self, dy: NDArray[Any], cache: _Cache) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the gradient of each direction's output."""
+        if self.merge_mode == "concat":
+            units = self.directions[0].units
+            return dy[:, :units], dy[:, units:]
+        if self.merge_mode == "mul":
+            return dy * cache.other, dy * cache.one
+        half = dy * self.dtype.type(0.5) if self.merge_mode == "ave" else dy
+        return half, half
+
+    def backward(self, dy: NDArray[Any], cache: _Cache, run: Run) -> tuple[NDArray[Any], Gradients]:
+        done, other = self._split(dy, cache)
+        turn = reversed_rows(cache.x)
+        if self.returns_steps:
+            other = other[turn]
+        dx, gradients = self.directions[0].backward(done, cache.forward, run)
+        dx_back, gradients_back = self.directions[1].backward(other, cache.backward, run)
+        dx += dx_back[turn]
+        return dx, gradients | {f"{name}_reverse": value for name, value in gradients_back.items()}
+
+    def __call__(
+        self,
+        x: Batch,
+        initial_state: tuple[tuple[ArrayLike, ArrayLike], tuple[ArrayLike, ArrayLike]] | None = None,
+        lengths: ArrayLike | None = None,
+    ) -> Any:
+        """Run both directions on arrays, for inference.
+
+        Parameters
+        ----------
+        x, lengths
+            As for `LSTM`.
+        initial_state : pair of LSTMState, optional
+            Of the forward and of the backward direction.
+
+        Returns
+        -------
+        y : array or list of arrays
+            In the form of `x`; ``(N, 2H)`` or ``(N, H)`` unless the layer returns sequences.
+        states : pair of LSTMState
+            Only if the layer has ``return_state``.
+        """
+        packed, form = self.take(x, lengths)
+        states: tuple[LSTMState | None, LSTMState | None] = (None, None)
+        if initial_state is not None:
+            if len(initial_state) != 2:
+                raise ShapeError("Bidirectional: initial_state is no pair of states, one for each direction")
+            ahead, back = self.directions
+            states = ahead.take_state(initial_state[0], packed), back.take_state(initial_state[1], packed)
+        y, finals, _ = self._run(packed, states, Run())
+        out = form.unpack(y)
+        if not self.directions[0].return_state:
+            return out
+        return out, tuple(LSTMState(*map(packed.to_user_order, final)) for final in finals)

@@ -1,0 +1,67 @@
+"""Dropout, inverted: training drops values at random, inference is untouched (Srivastava et al. 2014)."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ..data.packed import Packed
+from ..errors import OptionError
+from .base import Gradients, Layer, Run
+
+__all__ = ["Dropout"]
+
+
+class _Cache(NamedTuple):
+    mask: NDArray[Any]
+
+
+class Dropout(Layer):
+    """Set a fraction of the values to 0 while training and scale the others by ``1 / (1 - rate)``.
+
+    Parameters
+    ----------
+    rate : float
+        Fraction that is dropped, 0 <= rate < 1.
+    name, dtype
+        See `Layer`.
+
+    Examples
+    --------
+    >>> import fastlstm as fl
+    >>> fl.Dropout(0.5)([[1.0, 2.0]])
+    array([[1., 2.]], dtype=float32)
+    """
+
+    takes_samples = True
+
+    def __init__(self, rate: float, *, name: str | None = None, dtype: DTypeLike = "float32"):
+        super().__init__(name=name, dtype=dtype)
+        if not 0.0 <= rate < 1.0:
+            raise OptionError(f"Dropout: rate={rate}; expected 0 <= rate < 1")
+        self.rate = float(rate)
+
+    @property
+    def features_out(self) -> int:
+        return self.features_in or 0
+
+    def config(self) -> dict[str, Any]:
+        return {"rate": self.rate, "name": self.name, "dtype": self.dtype.name}
+
+    def forward(self, x: Packed, run: Run) -> tuple[Packed, _Cache | None]:
+        if not run.training:
+            return x, None
+        shape = x.rows.shape
+        mask = run.scratch.take(self, "mask", shape=shape, dtype=self.dtype)
+        if self.rate:
+            drawn = run.scratch.take(self, "drawn", shape=shape, dtype=np.float32)
+            run.rng.random(dtype=np.float32, out=drawn)
+            np.multiply(drawn >= self.rate, self.dtype.type(1.0 / (1.0 - self.rate)), out=mask)
+        else:
+            mask[...] = 1.0
+        out = run.scratch.take(self, "out", shape=shape, dtype=self.dtype)
+        return x.with_rows(np.multiply(x.rows, mask, out=out)), _Cache(mask)
+
+    def backward(self, dy: NDArray[Any], cache: _Cache, run: Run) -> tuple[NDArray[Any], Gradients]:
+        dy *= cache.mask
+        return dy, {}

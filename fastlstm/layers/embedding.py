@@ -1,0 +1,100 @@
+"""Embedding: a vector for each id."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ..data.packed import Packed
+from ..errors import DataError, OptionError
+from ..kernels import team
+from ..kernels.embedding import gather, scatter_add
+from .base import Gradients, Layer, Run
+from .initializers import uniform
+
+__all__ = ["Embedding"]
+
+
+class _Cache(NamedTuple):
+    ids: NDArray[Any]
+
+
+class Embedding(Layer):
+    """Turn ids into vectors, one row of a table each.
+
+    Parameters
+    ----------
+    input_dim : int
+        V, the size of the vocabulary: ids go from 0 to V - 1.
+    output_dim : int
+        E, the features of a vector.
+    name, dtype
+        See `Layer`.
+
+    Notes
+    -----
+    Takes ids ``(N, T)``, returns ``(N, T, E)``. Parameter: ``weight (V, E)``, uniform within +-0.05 at first.
+
+    Examples
+    --------
+    >>> import fastlstm as fl
+    >>> fl.Embedding(10, 4)([[1, 2, 3]]).shape
+    (1, 3, 4)
+    """
+
+    takes_ids = True
+
+    def __init__(self, input_dim: int, output_dim: int, *, name: str | None = None, dtype: DTypeLike = "float32"):
+        super().__init__(name=name, dtype=dtype)
+        if input_dim < 1 or output_dim < 1:
+            raise OptionError(f"Embedding: input_dim={input_dim}, output_dim={output_dim}; expected 1 or more of each")
+        self.input_dim = int(input_dim)
+        self.output_dim = int(output_dim)
+
+    @property
+    def features_out(self) -> int:
+        return self.output_dim
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "input_dim": self.input_dim,
+            "output_dim": self.output_dim,
+            "name": self.name,
+            "dtype": self.dtype.name,
+        }
+
+    def create(self, features: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+        return {"weight": uniform(rng, (self.input_dim, self.output_dim))}
+
+    def check_ids(self, ids: NDArray[Any]) -> NDArray[Any]:
+        """Return `ids` as integers; raise DataError for any that is no whole number from 0 to V - 1."""
+        if ids.dtype.kind == "f":
+            whole = ids.astype(np.int64) if np.isfinite(ids).all() else None
+            if whole is None or (whole != ids).any():
+                raise DataError(f"Embedding: ids have dtype {ids.dtype} and are not whole numbers; pass integers")
+            ids = whole
+        if ids.size and (ids.min() < 0 or ids.max() >= self.input_dim):
+            wrong = ids[(ids < 0) | (ids >= self.input_dim)][0]
+            raise DataError(
+                f"Embedding: id {wrong} is outside the vocabulary; expected 0 to {self.input_dim - 1} "
+                f"(input_dim={self.input_dim})"
+            )
+        return ids
+
+    def forward(self, x: Packed, run: Run) -> tuple[Packed, _Cache | None]:
+        ids = self.check_ids(x.rows)
+        table = self.params["weight"]
+        shape = (len(ids), self.output_dim)
+        if run.training:
+            out = run.scratch.take(self, "out", shape=shape, dtype=self.dtype)
+        else:
+            out = np.empty(shape, self.dtype)
+        team.share(gather, table, ids, out, count=len(ids), cost=0.1 * out.size)
+        return x.with_rows(out), _Cache(ids) if run.training else None
+
+    def backward(self, dy: NDArray[Any], cache: _Cache, run: Run) -> tuple[None, Gradients]:
+        weight = self.params["weight"]
+        gradient = run.scratch.take(self, "gradient", shape=weight.shape, dtype=self.dtype)
+        gradient[...] = 0.0
+        team.share(scatter_add, dy, cache.ids, gradient, count=self.output_dim, cost=0.5 * dy.size)
+        return None, {"weight": gradient}

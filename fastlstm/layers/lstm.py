@@ -1,0 +1,394 @@
+"""LSTM: long short-term memory (Hochreiter and Schmidhuber 1997; the forget gate of Gers et al. 2000)."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from ..data.packed import Batch, Packed
+from ..errors import OptionError, ShapeError
+from ..kernels import lstm as kernels
+from ..kernels import team
+from ..simd.host import REGISTERS
+from .base import Gradients, Layer, Run
+from .initializers import glorot_uniform, orthogonal
+from .products import SAME_ROWS, gradient_of_weight, padded_bias, panels_size, times
+from .recurrent_dropout import backward_masked, forward_masked
+
+__all__ = ["LSTM", "LSTMState", "reversed_rows"]
+
+_CHUNK_ELEMENTS = 1 << 17
+"""Gate values that inference computes at once: they stay in the L2 cache until their steps have read them."""
+
+
+class LSTMState(NamedTuple):
+    """What an LSTM carries from step to step: ``h`` and ``c``, each (N, H)."""
+
+    h: NDArray[Any]
+    c: NDArray[Any]
+
+
+class LSTMCache(NamedTuple):
+    """What BPTT needs of a forward pass, in packed order."""
+
+    x: Packed  # input, after dropout
+    hidden: NDArray[Any]  # (N + M, H), row n is h0
+    cells: NDArray[Any]  # (N + M, B * L)
+    gates: NDArray[Any]  # (M, B * 4 * L)
+    input_mask: NDArray[Any] | None  # (M, D)
+    recurrent_mask: NDArray[Any] | None  # (N, H)
+
+
+class _Weights(NamedTuple):
+    """The parameters in the kernels' layout."""
+
+    input: NDArray[Any]
+    recurrent: NDArray[Any]
+    bias: NDArray[Any]
+
+
+class LSTM(Layer):
+    """Run a long short-term memory over sequences.
+
+    Parameters
+    ----------
+    units : int
+        H, the features of the hidden state and of the output.
+    return_sequences : bool
+        Return h of every step (else of the last true step of each sequence).
+    return_state : bool
+        Calling the layer also returns the final `LSTMState`.
+    go_backwards : bool
+        Read each sequence from its end; steps go out in the order they were read.
+    dropout, recurrent_dropout : float
+        Fraction of input features, or of units of ``h_prev``, that training drops: one mask a sequence, the same at
+        every step (Gal and Ghahramani 2016).
+    unit_forget_bias : bool
+        Begin with a forget bias of 1 (Jozefowicz et al. 2015).
+    name, dtype
+        See `Layer`.
+
+    Notes
+    -----
+    Parameters bear torch's names: ``weight_ih_l0 (4H, D)`` Glorot uniform, ``weight_hh_l0 (4H, H)`` orthogonal,
+    ``bias_ih_l0`` and ``bias_hh_l0 (4H,)``; gates in the order i, f, g, o. ``docs/lstm.md`` has the equations.
+
+    Outputs are bitwise the same for a sequence alone or in any batch, whole or in chunks, on any number of cores.
+
+    Examples
+    --------
+    >>> import numpy as np, fastlstm as fl
+    >>> lstm = fl.LSTM(8, return_sequences=True, return_state=True)
+    >>> y, state = lstm(np.ones((2, 5, 3)))
+    >>> y.shape, state.h.shape
+    ((2, 5, 8), (2, 8))
+    >>> more, state = lstm(np.ones((2, 5, 3)), initial_state=state)
+    """
+
+    def __init__(
+        self,
+        units: int,
+        *,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        unit_forget_bias: bool = True,
+        name: str | None = None,
+        dtype: DTypeLike = "float32",
+    ):
+        super().__init__(name=name, dtype=dtype)
+        if units < 1:
+            raise OptionError(f"LSTM: units={units}; expected 1 or more")
+        for word, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
+            if not 0.0 <= rate < 1.0:
+                raise OptionError(f"LSTM: {word}={rate}; expected 0 <= {word} < 1")
+        self.units = int(units)
+        self.return_sequences = return_sequences
+        self.return_state = return_state
+        self.go_backwards = go_backwards
+        self.dropout = dropout
+        self.recurrent_dropout = recurrent_dropout
+        self.unit_forget_bias = unit_forget_bias
+        self._weights: _Weights | None = None
+
+    @property
+    def features_out(self) -> int:
+        return self.units
+
+    @property
+    def returns_steps(self) -> bool:
+        return self.return_sequences
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "units": self.units,
+            "return_sequences": self.return_sequences,
+            "return_state": self.return_state,
+            "go_backwards": self.go_backwards,
+            "dropout": self.dropout,
+            "recurrent_dropout": self.recurrent_dropout,
+            "unit_forget_bias": self.unit_forget_bias,
+            "name": self.name,
+            "dtype": self.dtype.name,
+        }
+
+    def create(self, features: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+        units = self.units
+        bias = np.zeros(4 * units)
+        if self.unit_forget_bias:
+            bias[units : 2 * units] = 1.0
+        return {
+            "weight_ih_l0": glorot_uniform(rng, (4 * units, features), features, 4 * units),
+            "weight_hh_l0": orthogonal(rng, 4 * units, units),
+            "bias_ih_l0": bias,
+            "bias_hh_l0": np.zeros(4 * units),
+        }
+
+    def features_from(self, tensors: dict[str, NDArray[Any]]) -> int:
+        weight = tensors.get("weight_ih_l0")
+        return int(weight.shape[1]) if weight is not None and weight.ndim == 2 else 0
+
+    def changed(self) -> None:
+        self._weights = None
+
+    # --- the kernels' layout ------------------------------------------------------------------------------------
+
+    @property
+    def _stride(self) -> int:
+        """Units up to whole registers: B * L."""
+        lanes = REGISTERS.lanes(self.dtype.itemsize)
+        return -(-self.units // lanes) * lanes
+
+    def _packed(self) -> _Weights:
+        weights = self._weights
+        if weights is None:
+            p, units, width = self.params, self.units, 4 * self._stride
+            packed = _Weights(*(np.empty(width * k, self.dtype) for k in (self.features_in, units, 1)))  # type: ignore[operator]
+            kernels.pack_gates(p["weight_ih_l0"].reshape(-1), self.features_in, units, packed.input)
+            kernels.pack_gates(p["weight_hh_l0"].reshape(-1), units, units, packed.recurrent)
+            kernels.pack_gates(p["bias_ih_l0"] + p["bias_hh_l0"], 1, units, packed.bias)
+            weights = self._weights = packed
+        return weights
+
+    # --- forward ------------------------------------------------------------------------------------------------
+
+    def forward(self, x: Packed, run: Run) -> tuple[Packed, LSTMCache | None]:
+        y, _, cache = self.run_steps(x, None, run)
+        return (y if self.return_sequences else y.one_row_each(y.rows[y.last_rows])), cache
+
+    def run_steps(self, x: Packed, state: LSTMState | None, run: Run) -> tuple[Packed, LSTMState, LSTMCache | None]:
+        """Return h of every step, the final state and BPTT's cache, from a state in packed order (None: zeros)."""
+        if self.go_backwards:
+            x = x.with_rows(x.rows[reversed_rows(x)])
+        count = x.sequences
+        shape = (count + len(x.rows), self.units)
+        if run.training:
+            hidden = run.scratch.take(self, "hidden", shape=shape, dtype=self.dtype)
+        else:
+            hidden = np.empty(shape, self.dtype)
+        hidden[:count] = 0.0 if state is None else state.h
+        run_all = self._train if run.training else self._infer
+        c, cache = run_all(x, hidden, 0.0 if state is None else state.c, run)
+        y = x.with_rows(hidden[count:])
+        return y, LSTMState(y.rows[y.last_rows], c), cache
+
+    def _infer(self, x: Packed, hidden: NDArray[Any], c0: Any, run: Run) -> tuple[NDArray[Any], None]:
+        count, stride, dtype = x.sequences, self._stride, self.dtype
+        features = x.rows.shape[1]
+        cells = np.zeros((count, stride), dtype)
+        cells[:, : self.units] = c0
+        cost = 0.08 * len(x.rows) * self.units * (self.units + features + 32)
+        parts = team.threads_for(cost, count)
+        height = max(count, min(_CHUNK_ELEMENTS // (4 * stride), len(x.rows)))
+        each = [(np.empty((height, 4 * stride), dtype), np.empty((height, features), dtype)) for _ in range(parts)]
+        weights = self._packed()
+        team.share(
+            kernels.infer,
+            *(np.ascontiguousarray(x.rows), hidden, cells, self.units, x.batch_sizes),
+            *(weights.input, weights.recurrent, weights.bias),
+            count=count,
+            cost=cost,
+            each=each,
+            weights=x.lengths if parts > 1 else None,
+        )
+        return cells[:, : self.units], None
+
+    def _train(self, x: Packed, hidden: NDArray[Any], c0: Any, run: Run) -> tuple[NDArray[Any], LSTMCache]:
+        count, stride, units, take = x.sequences, self._stride, self.units, run.scratch.take
+        weights = self._packed()
+        input_mask = None
+        if self.dropout:
+            input_mask = self._mask(run, count, x.rows.shape[1], self.dropout)[_sequence_of_row(x)]
+            x = x.with_rows(x.rows * input_mask)
+        rows = np.ascontiguousarray(x.rows)
+        gates = take(self, "gates", shape=(len(rows), 4 * stride), dtype=self.dtype)
+        cells = take(self, "cells", shape=(count + len(rows), stride), dtype=self.dtype)
+        cells[:count, units:] = 0.0
+        cells[:count, :units] = c0
+        times(rows, weights.input, weights.bias, gates)
+        recurrent_mask = None
+        if self.recurrent_dropout:
+            recurrent_mask = self._mask(run, count, units, self.recurrent_dropout)
+            forward_masked(gates, hidden, cells, x.batch_sizes, weights.recurrent, recurrent_mask)
+        else:
+            team.share(
+                kernels.forward,
+                *(gates, hidden, cells, units, x.batch_sizes, weights.recurrent),
+                count=count,
+                cost=0.08 * len(rows) * units * (units + 32),
+                weights=x.lengths,
+            )
+        cache = LSTMCache(x.with_rows(rows), hidden, cells, gates, input_mask, recurrent_mask)
+        return cells[count + x.last_rows, :units], cache
+
+    def _mask(self, run: Run, count: int, features: int, rate: float) -> NDArray[Any]:
+        """Return an inverted dropout mask for each sequence: 0, or ``1 / (1 - rate)``."""
+        kept = run.rng.random((count, features)) >= rate
+        mask: NDArray[Any] = kept.astype(self.dtype) / self.dtype.type(1.0 - rate)
+        return mask
+
+    # --- backward -----------------------------------------------------------------------------------------------
+
+    def backward(self, dy: NDArray[Any], cache: LSTMCache, run: Run) -> tuple[NDArray[Any], Gradients]:
+        if not self.return_sequences:
+            last = dy
+            dy = run.scratch.take(self, "dy", shape=(len(cache.x.rows), self.units), dtype=self.dtype)
+            dy[...] = 0.0
+            dy[cache.x.last_rows] = last
+        dx, _, gradients = self.backward_steps(dy, None, cache, run)
+        return dx, gradients
+
+    def backward_steps(
+        self, dy: NDArray[Any], d_state: LSTMState | None, cache: LSTMCache, run: Run
+    ) -> tuple[NDArray[Any], LSTMState, Gradients]:
+        """Return the gradients of the input rows, of the initial state and of the parameters.
+
+        `dy` (M, H) is the gradient of h of every step, `d_state` that of the final state in packed order (None: zeros).
+        """
+        x, hidden, cells, gates, input_mask, recurrent_mask = cache
+        take, units, stride, dtype = run.scratch.take, self.units, self._stride, self.dtype
+        count, width = x.sequences, 4 * stride
+        dc = take(self, "dc", shape=(count, stride), dtype=dtype)
+        dc[...] = 0.0
+        dy = np.ascontiguousarray(dy)
+        if d_state is not None:
+            dc[:, :units] = d_state.c
+            dy = dy.copy()
+            dy[x.last_rows] += d_state.h
+        transposed = take(self, "recurrent", shape=(panels_size(width, units, dtype),), dtype=dtype)
+        kernels.pack_gates_transposed(self.params["weight_hh_l0"].reshape(-1), units, units, transposed)
+        zeros = padded_bias(None, max(units, x.rows.shape[1]), dtype)
+        dh0 = take(self, "dh0", shape=(count, units), dtype=dtype)
+        before = hidden  # what the recurrent product read
+        if recurrent_mask is None:
+            team.share(
+                kernels.backward,
+                *(gates, dy, units, x.batch_sizes, cells, dc, transposed),
+                count=count,
+                cost=0.08 * len(x.rows) * units * (units + 32),
+                weights=x.lengths,
+            )
+            times(gates[:count], transposed, zeros, dh0)
+        else:
+            before = backward_masked(
+                gates, dy, x.batch_sizes, hidden, cells, dc, transposed, zeros, recurrent_mask, dh0
+            )
+
+        dw_ih, db = gradient_of_weight(gates, x.rows, SAME_ROWS, run, self, "ih", sums=True)
+        dw_hh, _ = gradient_of_weight(gates, before, _rows_before(x), run, self, "hh", sums=False)
+        gradients = {}
+        for name, packed in (("weight_ih_l0", dw_ih), ("weight_hh_l0", dw_hh), ("bias_ih_l0", db)):
+            gradient = gradients[name] = take(self, name, shape=self.params[name].shape, dtype=dtype)
+            kernels.unpack_gates(packed.reshape(width, -1), packed.size // width, units, gradient)
+        gradients["bias_hh_l0"] = gradients["bias_ih_l0"]  # equation 0: both are added alike
+
+        features = x.rows.shape[1]
+        columns = take(self, "input", shape=(panels_size(width, features, dtype),), dtype=dtype)
+        kernels.pack_gates_transposed(self.params["weight_ih_l0"].reshape(-1), features, units, columns)
+        dx = take(self, "dx", shape=x.rows.shape, dtype=dtype)
+        times(gates, columns, zeros, dx)
+        if input_mask is not None:
+            dx *= input_mask
+        if self.go_backwards:
+            dx = dx[reversed_rows(x)]
+        return dx, LSTMState(dh0, dc[:, :units]), gradients
+
+    # --- what users call ----------------------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        x: Batch,
+        initial_state: tuple[ArrayLike, ArrayLike] | None = None,
+        lengths: ArrayLike | None = None,
+    ) -> Any:
+        """Run the layer on arrays, for inference.
+
+        Parameters
+        ----------
+        x : array or list of arrays
+            ``(N, T, D)``, or a list of ``(T_n, D)``.
+        initial_state : LSTMState or (h, c), optional
+            Each ``(N, H)``; default zeros. It is not written to.
+        lengths : array of int, shape (N,), optional
+            True steps of each sequence of a padded array.
+
+        Returns
+        -------
+        y : array or list of arrays
+            ``(N, T, H)`` in the form of `x`, zeros from each length on; ``(N, H)`` unless `return_sequences`.
+        state : LSTMState
+            After each sequence's last true step; only with `return_state`.
+
+        Raises
+        ------
+        ShapeError
+            Wrong rank or feature count, or a state that does not fit.
+        DataError
+            No sequence, no step, a length that is 0 or past the array.
+        """
+        packed, form = self.take(x, lengths)
+        state = None if initial_state is None else self.take_state(initial_state, packed)
+        y, final, _ = self.run_steps(packed, state, Run())
+        if not self.return_sequences:
+            y = y.one_row_each(final.h)
+        out = form.unpack(y)
+        return (out, LSTMState(*map(packed.to_user_order, final))) if self.return_state else out
+
+    def take_state(self, state: tuple[ArrayLike, ArrayLike], packed: Packed) -> LSTMState:
+        """Check a state in the user's order and return it in packed order."""
+        expected = (packed.sequences, self.units)
+        try:
+            h, c = (np.asarray(part, self.dtype) for part in state)
+        except (TypeError, ValueError):
+            raise ShapeError(f"{self.kind}: initial_state is no pair (h, c) of arrays {expected}") from None
+        for word, part in (("h", h), ("c", c)):
+            if part.shape != expected:
+                raise ShapeError(
+                    f"{self.kind}: initial_state.{word} has shape {part.shape}; expected {expected}: (sequences, units)"
+                )
+        return LSTMState(packed.to_packed_order(h), packed.to_packed_order(c))
+
+
+def _sequence_of_row(x: Packed) -> NDArray[np.int64]:
+    """Return which sequence (in packed order) each row belongs to."""
+    sequence: NDArray[np.int64] = np.arange(len(x.rows)) - np.repeat(x.offsets[:-1], x.batch_sizes)
+    return sequence
+
+
+def _rows_before(x: Packed) -> NDArray[np.int64]:
+    """Return the row of ``hidden`` that holds h before each row of the batch; empty if that is the row itself."""
+    if x.batch_sizes[-1] == x.batch_sizes[0]:  # dense: the N rows of h0 shift everything by one step
+        return SAME_ROWS
+    starts = np.concatenate(([0], x.sequences + x.offsets[:-2]))
+    rows: NDArray[np.int64] = _sequence_of_row(x) + np.repeat(starts, x.batch_sizes)
+    return rows
+
+
+def reversed_rows(x: Packed) -> NDArray[np.int64]:
+    """Return the row order that turns every sequence round; it is its own inverse."""
+    sequence = _sequence_of_row(x)
+    step = np.repeat(np.arange(len(x.batch_sizes)), x.batch_sizes)
+    rows: NDArray[np.int64] = x.offsets[x.lengths[sequence] - 1 - step] + sequence
+    return rows
