@@ -13,7 +13,7 @@ import numba
 
 __all__ = ["jit", "jit_inner"]
 
-_FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+_FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False, "no_cfunc_wrapper": True}
 
 _warned = False
 
@@ -37,4 +37,4 @@ def jit(function: Callable[..., Any]) -> Any:
 
 def jit_inner(function: Callable[..., Any]) -> Any:
     """Compile `function` as a part of the kernels that call it: nothing of its own is kept."""
-    return numba.njit(**_FLAGS)(function)
+    return numba.njit(no_cpython_wrapper=True, **_FLAGS)(function)

@@ -21,21 +21,8 @@ is not reached: x is clamped, so exp(inf) is about the largest power of two.
 import math
 from typing import NamedTuple
 
-from numba.extending import overload
-
-from ..simd.vector import (
-    fma,
-    lanes_of,
-    load,
-    load_n,
-    power_of_two,
-    splat,
-    store,
-    store_n,
-    vec_like,
-    vmax,
-    vmin,
-)
+from ..simd.lanes import Lane
+from ..simd.vector import lanes_of, lanewise, load, load_n, store, store_n
 from ._jit import jit
 
 __all__ = ["sigmoid", "sigmoid_rows", "tanh", "tanh_rows", "vexp"]
@@ -83,77 +70,47 @@ _FLOAT64 = _Constants(
 )
 
 
-def _of(register) -> _Constants:
-    """Return the constants for the float type of a Vec or Tile type."""
-    return _FLOAT32 if vec_like(register).scalar.bitwidth == 32 else _FLOAT64
+def _of(x: Lane) -> _Constants:
+    return _FLOAT32 if x.vec.scalar.bitwidth == 32 else _FLOAT64
 
 
-def _reduce(x):  # pragma: no cover - exists for its overload
-    raise NotImplementedError
-
-
-@overload(_reduce)
-def _reduce_overload(x):
+def _reduce(x: Lane) -> tuple[Lane, Lane]:
     """Return ``(p, s)`` with ``exp(x) = s * (1 + p)``; `x` is within ``lowest`` and ``highest`` already."""
     constants = _of(x)
-    shift, high, low = constants.shift, -constants.ln2_high, -constants.ln2_low
-    polynomial = constants.polynomial
-    log2e = math.log2(math.e)
-
-    def reduce(x):
-        shifted = fma(x, splat(x, log2e), splat(x, shift))
-        n = shifted - splat(x, shift)
-        r = fma(n, splat(x, low), fma(n, splat(x, high), x))
-        q = splat(x, polynomial[0])
-        for k in range(1, len(polynomial)):
-            q = fma(q, r, splat(x, polynomial[k]))
-        return fma(q, r * r, r), power_of_two(shifted)
-
-    return reduce
+    shifted = x.fma(math.log2(math.e), constants.shift)
+    n = shifted - constants.shift
+    r = n.fma(-constants.ln2_low, n.fma(-constants.ln2_high, x))
+    q = x.constant(constants.polynomial[0])
+    for coefficient in constants.polynomial[1:]:
+        q = q.fma(r, coefficient)
+    return q.fma(r * r, r), shifted.power_of_two()
 
 
-def vexp(x):  # pragma: no cover - exists for its overload
-    """Return exp of every lane of the Vec or Tile `x`."""
-    raise NotImplementedError
-
-
-@overload(vexp)
-def _vexp(x):
+def _exp(x: Lane) -> Lane:
     constants = _of(x)
-    lowest, highest = constants.lowest, constants.highest
-
-    def exp(x):
-        p, s = _reduce(vmin(vmax(x, splat(x, lowest)), splat(x, highest)))
-        return fma(s, p, s)
-
-    return exp
+    p, s = _reduce(x.at_least(constants.lowest).at_most(constants.highest))
+    return s.fma(p, s)
 
 
-def sigmoid(x):  # pragma: no cover - exists for its overload
-    """Return 1 / (1 + exp(-x)) of every lane of the Vec or Tile `x`."""
-    raise NotImplementedError
+@lanewise
+def vexp(x):
+    """``vexp(x)``: exp of every lane."""
+    return _exp(x)
 
 
-@overload(sigmoid)
-def _sigmoid(x):
-    return lambda x: splat(x, 1.0) / (splat(x, 1.0) + vexp(-x))
+@lanewise
+def sigmoid(x):
+    """``sigmoid(x)``: ``1 / (1 + exp(-x))`` of every lane."""
+    return 1.0 / (_exp(-x) + 1.0)
 
 
-def tanh(x):  # pragma: no cover - exists for its overload
-    """Return the hyperbolic tangent of every lane of the Vec or Tile `x`: ``expm1(2x) / (expm1(2x) + 2)``."""
-    raise NotImplementedError
-
-
-@overload(tanh)
-def _tanh(x):
+@lanewise
+def tanh(x):
+    """``tanh(x)``: the hyperbolic tangent of every lane, ``expm1(2x) / (expm1(2x) + 2)``."""
     flat = _of(x).tanh_flat
-
-    def tanh(x):
-        p, s = _reduce(vmin(vmax(x + x, splat(x, -flat)), splat(x, flat)))
-        minus_one = fma(s, p, s - splat(x, 1.0))
-        return minus_one / (minus_one + splat(x, 2.0))
-
-    return tanh
+    p, s = _reduce((x + x).at_least(-flat).at_most(flat))
+    minus_one = s.fma(p, s - 1.0)
+    return minus_one / (minus_one + 2.0)
 
 
 @jit

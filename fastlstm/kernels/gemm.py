@@ -15,7 +15,17 @@ from ..simd.tile import COLUMNS, ROWS, load_rows_n, rank1, splat_columns, store_
 from ..simd.vector import lanes_of, load, load_n, splat, store, store_n
 from ._jit import jit, jit_inner
 
-__all__ = ["ROW_BLOCK", "pack", "panel_width", "panels", "product", "product_over_rows", "scratch_size", "tile_height"]
+__all__ = [
+    "ROW_BLOCK",
+    "pack",
+    "panel_product",
+    "panel_width",
+    "panels",
+    "product",
+    "product_over_rows",
+    "scratch_size",
+    "tile_height",
+]
 
 ROW_BLOCK = 256
 """Rows that `product_over_rows` sums before it goes on: its packed block of both operands stays in the L2 cache."""
@@ -89,34 +99,67 @@ def _make_tile(rows: int):
     return tile
 
 
-_tile1, _tile2, _tile3, _tile4, _tile6 = (_make_tile(rows) for rows in (1, 2, 3, 4, 6))
+_tile1, _tile2, _tile3 = (_make_tile(rows) for rows in (1, 2, 3))
+
+
+@jit_inner
+def _tile_up_to_3(height, a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n):
+    if height == 3:
+        _tile3(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n)
+    elif height == 2:
+        _tile2(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n)
+    else:
+        _tile1(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n)
 
 
 if ROWS == 6:
+    _tile4, _tile6 = (_make_tile(rows) for rows in (4, 6))
 
     @jit_inner
-    def _tile(height, a, i, rs, ks, panel, j, k, start, s, ss, out, o, os, n):
+    def _tile_up_to_6(height, a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n):
         if height == 6:
-            _tile6(a, i, rs, ks, panel, j, k, start, s, ss, out, o, os, n)
+            _tile6(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n)
         elif height == 4:
-            _tile4(a, i, rs, ks, panel, j, k, start, s, ss, out, o, os, n)
-        elif height == 3:
-            _tile3(a, i, rs, ks, panel, j, k, start, s, ss, out, o, os, n)
-        elif height == 2:
-            _tile2(a, i, rs, ks, panel, j, k, start, s, ss, out, o, os, n)
+            _tile4(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n)
         else:
-            _tile1(a, i, rs, ks, panel, j, k, start, s, ss, out, o, os, n)
+            _tile_up_to_3(
+                height, a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n
+            )
 
+    _tile = _tile_up_to_6
 else:
+    _tile = _tile_up_to_3
 
-    @jit_inner
-    def _tile(height, a, i, rs, ks, panel, j, k, start, s, ss, out, o, os, n):
-        if height == 3:
-            _tile3(a, i, rs, ks, panel, j, k, start, s, ss, out, o, os, n)
-        elif height == 2:
-            _tile2(a, i, rs, ks, panel, j, k, start, s, ss, out, o, os, n)
-        else:
-            _tile1(a, i, rs, ks, panel, j, k, start, s, ss, out, o, os, n)
+
+@jit_inner
+def panel_product(a, i, row_stride, k_stride, rows, panel, j, k, start, s, start_stride, out, o, out_stride, n):
+    """Write `rows` rows by one panel of ``start + A @ B``, in tiles.
+
+    Row r and column c of A are ``a[i + r * row_stride + c * k_stride]``; the panel begins at ``panel[j]`` and has k
+    rows; row r of the start values begins at ``start[s + r * start_stride]`` (stride 0: the same for all rows, a whole panel
+    wide), that of the output at ``out[o + r * out_stride]``, where only the first n columns exist.
+    """
+    row = 0
+    while row < rows:
+        height = tile_height(rows - row)
+        _tile(
+            height,
+            a,
+            i + row * row_stride,
+            row_stride,
+            k_stride,
+            panel,
+            j,
+            k,
+            start,
+            s + row * start_stride,
+            start_stride,
+            out,
+            o + row * out_stride,
+            out_stride,
+            n,
+        )
+        row += height
 
 
 @jit
@@ -133,16 +176,23 @@ def product(a, a_stride, packed, k, bias, out, out_stride, n, begin, end):
     for first in range(begin, end, block):
         last = min(first + block, end)
         for p in range((n + width - 1) // width):
-            left = n - p * width
-            row = first
-            while row < last:
-                height = tile_height(last - row)
-                o = row * out_stride + p * width
-                j = p * k * width
-                _tile(
-                    height, a, row * a_stride, a_stride, 1, packed, j, k, bias, p * width, 0, out, o, out_stride, left
-                )
-                row += height
+            panel_product(
+                a,
+                first * a_stride,
+                a_stride,
+                1,
+                last - first,
+                packed,
+                p * k * width,
+                k,
+                bias,
+                p * width,
+                0,
+                out,
+                first * out_stride + p * width,
+                out_stride,
+                n - p * width,
+            )
 
 
 def scratch_size(n: int, dtype) -> int:

@@ -1,10 +1,9 @@
-"""LSTM: forward and BPTT over packed rows, a tile of sequences by a block of units at a time.
+"""LSTM: forward and BPTT over packed rows, a block of units at a time.
 
 The equations bear the numbers of ``docs/lstm.md``; the backward lines bear them in reverse.
 
 Letters: N sequences, T steps, M rows (the sum of ``batch_sizes``), D input features, H units, L lanes of a register,
-B = ceil(H / L) blocks of units. A block's tile is the i, f, g, o of its L units, one register each: it ends with all
-four gates in registers, and equations 1 to 6 are computed there.
+B = ceil(H / L) blocks of units.
 
 Common arrays (contiguous, one float type):
 
@@ -16,14 +15,17 @@ batch_sizes    (T,) int64           sequences alive at each step, never rising
 recurrent      (B * H * 4 * L,)     W_hh in blocks, see `pack_gates`
 =============  ===================  ===================================================================================
 
+A block is a panel of the packed product: its 4 * L columns are the i, f, g, o of the same L units, so that the four
+pre-activations of a unit come out side by side.
+
 A call handles the sequences from `begin` to `end` for all steps: cores share no state and never wait for each other.
 """
 
-from ..simd.tile import COLUMNS, ROWS, column, load_rows, load_rows_n, rank1, store_rows, store_rows_n
-from ..simd.vector import fma, lanes_of, splat
+from ..simd.tile import COLUMNS
+from ..simd.vector import fma, lanes_of, load, splat, store, store_n
 from ._jit import jit, jit_inner
 from .activations import sigmoid, tanh
-from .gemm import product, tile_height
+from .gemm import panel_product, product
 
 __all__ = ["backward", "forward", "infer", "pack_gates", "pack_gates_transposed", "unpack_gates"]
 
@@ -87,99 +89,69 @@ def unpack_gates(packed, k, units, w):
 # --- forward ----------------------------------------------------------------------------------------------------------
 
 
-def _make_forward_tile(rows: int, keep: bool):
-    """Return the kernel that takes `rows` sequences one step on, for one block of units.
-
-    It starts from ``W_ih x + b`` in `gates` and adds ``W_hh h``; with `keep`, the gates stay there for BPTT.
-    """
-
-    @jit_inner
-    def tile(gates, g, hidden, h_from, h_to, units, recurrent, j, cells, c_from, c_to, stride, block):
-        width = lanes_of(gates)
-        acc = load_rows(rows, COLUMNS, gates, g, 4 * stride)
-        for k in range(units):  # 0: a = W_ih x + b_ih + W_hh h_prev + b_hh
-            acc = rank1(acc, hidden, h_from + k, units, recurrent, j)
-            j += 4 * width
-        i = sigmoid(column(acc, 0))  # 1
-        f = sigmoid(column(acc, 1))  # 2
-        o = sigmoid(column(acc, 3))  # 4
-        z = tanh(column(acc, 2))  # 3: g
-        c = fma(f, load_rows(rows, 1, cells, c_from + block, stride), i * z)  # 5: c = f * c_prev + i * g
-        h = o * tanh(c)  # 6
-        store_rows(c, cells, c_to + block, stride)
-        left = units - block
-        if left >= width:
-            store_rows(h, hidden, h_to + block, units)
-        else:
-            store_rows_n(h, hidden, h_to + block, units, left)
-        if keep:
-            store_rows(i, gates, g, 4 * stride)
-            store_rows(f, gates, g + width, 4 * stride)
-            store_rows(z, gates, g + 2 * width, 4 * stride)
-            store_rows(o, gates, g + 3 * width, 4 * stride)
-
-    return tile
-
-
-def _make_step(keep: bool):
-    """Return the kernel of one step for `count` sequences: all blocks, in tiles of rows."""
-    one, two, three = (_make_forward_tile(rows, keep) for rows in (1, 2, 3))
-
-    @jit_inner
-    def rest(height, gates, g, hidden, h_from, h_to, units, recurrent, j, cells, c_from, c_to, stride, block):
-        if height == 3:
-            three(gates, g, hidden, h_from, h_to, units, recurrent, j, cells, c_from, c_to, stride, block)
-        elif height == 2:
-            two(gates, g, hidden, h_from, h_to, units, recurrent, j, cells, c_from, c_to, stride, block)
-        else:
-            one(gates, g, hidden, h_from, h_to, units, recurrent, j, cells, c_from, c_to, stride, block)
-
-    if ROWS == 6:
-        four, six = (_make_forward_tile(rows, keep) for rows in (4, 6))
-
-        @jit_inner
-        def any_height(height, gates, g, hidden, h_from, h_to, units, recurrent, j, cells, c_from, c_to, stride, block):
-            if height == 6:
-                six(gates, g, hidden, h_from, h_to, units, recurrent, j, cells, c_from, c_to, stride, block)
-            elif height == 4:
-                four(gates, g, hidden, h_from, h_to, units, recurrent, j, cells, c_from, c_to, stride, block)
-            else:
-                rest(height, gates, g, hidden, h_from, h_to, units, recurrent, j, cells, c_from, c_to, stride, block)
+@jit_inner
+def _pointwise(gates, g, cells, c_from, c_to, hidden, h, left, keep):
+    """Take one block of one sequence one step on, from its four pre-activations; `keep` leaves the gates for BPTT."""
+    width = lanes_of(gates)
+    i = sigmoid(load(gates, g))  # 1
+    f = sigmoid(load(gates, g + width))  # 2
+    z = tanh(load(gates, g + 2 * width))  # 3: g
+    o = sigmoid(load(gates, g + 3 * width))  # 4
+    c = fma(f, load(cells, c_from), i * z)  # 5: c = f * c_prev + i * g
+    store(cells, c_to, c)
+    y = o * tanh(c)  # 6: h = o * tanh(c)
+    if left >= width:
+        store(hidden, h, y)
     else:
-        any_height = rest
-
-    @jit_inner
-    def step(gates, gate_row, hidden, h_from, h_to, units, recurrent, cells, c_from, c_to, stride, count):
-        width = lanes_of(gates)
-        j = 0
-        for block in range(0, units, width):
-            row = 0
-            while row < count:
-                height = tile_height(count - row)
-                any_height(
-                    height,
-                    gates,
-                    (gate_row + row) * 4 * stride + 4 * block,
-                    hidden,
-                    (h_from + row) * units,
-                    (h_to + row) * units,
-                    units,
-                    recurrent,
-                    j,
-                    cells,
-                    (c_from + row) * stride,
-                    (c_to + row) * stride,
-                    stride,
-                    block,
-                )
-                row += height
-            j += units * 4 * width
-
-    return step
+        store_n(hidden, h, y, left)
+    if keep:
+        store(gates, g, i)
+        store(gates, g + width, f)
+        store(gates, g + 2 * width, z)
+        store(gates, g + 3 * width, o)
 
 
-_step_keep = _make_step(keep=True)
-_step = _make_step(keep=False)
+@jit_inner
+def _step(gates, gate_row, hidden, h_from, h_to, units, recurrent, cells, c_from, c_to, count, keep):
+    """Take `count` sequences one step on. The row numbers are those of the first one, before and after the step.
+
+    `gates` holds ``W_ih x + b``; a block's pre-activations are still in the L1 cache when its units read them.
+    """
+    width = lanes_of(gates)
+    stride = cells.shape[1]
+    j = 0
+    for block in range(0, units, width):
+        g = gate_row * 4 * stride + 4 * block
+        panel_product(  # 0: a = W_ih x + b_ih + W_hh h_prev + b_hh
+            hidden,
+            h_from * units,
+            units,
+            1,
+            count,
+            recurrent,
+            j,
+            units,
+            gates,
+            g,
+            4 * stride,
+            gates,
+            g,
+            4 * stride,
+            4 * width,
+        )
+        j += units * 4 * width
+        for n in range(count):
+            _pointwise(
+                gates,
+                g + n * 4 * stride,
+                cells,
+                (c_from + n) * stride + block,
+                (c_to + n) * stride + block,
+                hidden,
+                (h_to + n) * units + block,
+                units - block,
+                keep,
+            )
 
 
 @jit
@@ -190,14 +162,13 @@ def forward(gates, hidden, cells, units, batch_sizes, recurrent, begin, end):
     hidden  rows 0 to N in; the others out
     cells   likewise
     """
-    stride = gates.shape[1] // 4
     count = batch_sizes[0]  # N, then the sequences of the step before
     h_from = 0
     for t in range(len(batch_sizes)):
         alive = min(batch_sizes[t], end) - begin
         h_to = h_from + count
         if alive > 0:
-            _step_keep(
+            _step(
                 gates,
                 h_to - batch_sizes[0] + begin,
                 hidden,
@@ -208,8 +179,8 @@ def forward(gates, hidden, cells, units, batch_sizes, recurrent, begin, end):
                 cells,
                 h_from + begin,
                 h_to + begin,
-                stride,
                 alive,
+                True,
             )
         h_from = h_to
         count = batch_sizes[t]
@@ -264,8 +235,8 @@ def infer(x, hidden, cells, units, batch_sizes, packed, recurrent, bias, scratch
                 cells,
                 begin,
                 begin,
-                stride,
                 alive,
+                False,
             )
             used += alive
             h_from = h_to
@@ -275,82 +246,60 @@ def infer(x, hidden, cells, units, batch_sizes, packed, recurrent, bias, scratch
 # --- backward ---------------------------------------------------------------------------------------------------------
 
 
-def _make_backward_tile(rows: int):
-    """Return the kernel that takes `rows` sequences one step back, for the four blocks of units of one panel."""
-
-    @jit_inner
-    def pointwise(dh, gates, g, cells, c_from, c_to, dc, d, stride):
-        width = lanes_of(gates)
-        one = splat(dh, 1.0)
-        i = load_rows(rows, 1, gates, g, 4 * stride)
-        f = load_rows(rows, 1, gates, g + width, 4 * stride)
-        z = load_rows(rows, 1, gates, g + 2 * width, 4 * stride)
-        o = load_rows(rows, 1, gates, g + 3 * width, 4 * stride)
-        tanh_c = tanh(load_rows(rows, 1, cells, c_to, stride))
-        do = dh * tanh_c  # 6b: h = o * tanh(c)
-        total = fma(dh * o, one - tanh_c * tanh_c, load_rows(rows, 1, dc, d, stride))
-        df = total * load_rows(rows, 1, cells, c_from, stride)  # 5b: c = f * c_prev + i * g
-        di = total * z
-        dz = total * i
-        store_rows(total * f, dc, d, stride)
-        store_rows(do * o * (one - o), gates, g + 3 * width, 4 * stride)  # 4b: o = sigmoid(a_o)
-        store_rows(dz * (one - z * z), gates, g + 2 * width, 4 * stride)  # 3b: g = tanh(a_g)
-        store_rows(df * f * (one - f), gates, g + width, 4 * stride)  # 2b: f = sigmoid(a_f)
-        store_rows(di * i * (one - i), gates, g, 4 * stride)  # 1b: i = sigmoid(a_i)
-
-    @jit_inner
-    def tile(gates, g_next, sums, transposed, j, dy, y, units, cells, c_from, c_to, dc, d, stride, g, block):
-        width = lanes_of(gates)
-        acc = load_rows_n(rows, COLUMNS, dy, y + block, units, units - block)
-        for k in range(sums):  # 0b: dh_prev = W_hh^T da of the step after
-            acc = rank1(acc, gates, g_next + k, 4 * stride, transposed, j)
-            j += COLUMNS * width
-        pointwise(column(acc, 0), gates, g, cells, c_from, c_to, dc, d, stride)
-        if block + width < units:
-            pointwise(column(acc, 1), gates, g + 4 * width, cells, c_from + width, c_to + width, dc, d + width, stride)
-        if block + 2 * width < units:
-            x = 2 * width
-            pointwise(column(acc, 2), gates, g + 4 * x, cells, c_from + x, c_to + x, dc, d + x, stride)
-        if block + 3 * width < units:
-            x = 3 * width
-            pointwise(column(acc, 3), gates, g + 4 * x, cells, c_from + x, c_to + x, dc, d + x, stride)
-
-    return tile
-
-
-_back1, _back2, _back3 = (_make_backward_tile(rows) for rows in (1, 2, 3))
+@jit_inner
+def _pointwise_back(gates, g, cells, c_from, c_to, dc, d, dh):
+    """Take one block of one sequence one step back: gates' values in, gradients of the pre-activations out."""
+    width = lanes_of(gates)
+    i = load(gates, g)
+    f = load(gates, g + width)
+    z = load(gates, g + 2 * width)
+    o = load(gates, g + 3 * width)
+    one = splat(i, 1.0)
+    tanh_c = tanh(load(cells, c_to))
+    do = dh * tanh_c  # 6b: h = o * tanh(c)
+    total = fma(dh * o, one - tanh_c * tanh_c, load(dc, d))
+    df = total * load(cells, c_from)  # 5b: c = f * c_prev + i * g
+    di = total * z
+    dz = total * i
+    store(dc, d, total * f)
+    store(gates, g + 3 * width, do * o * (one - o))  # 4b: o = sigmoid(a_o)
+    store(gates, g + 2 * width, dz * (one - z * z))  # 3b: g = tanh(a_g)
+    store(gates, g + width, df * f * (one - f))  # 2b: f = sigmoid(a_f)
+    store(gates, g, di * i * (one - i))  # 1b: i = sigmoid(a_i)
 
 
 @jit_inner
-def _back_rest(height, gates, g_next, sums, transposed, j, dy, y, units, cells, c_from, c_to, dc, d, stride, g, block):
-    if height == 3:
-        _back3(gates, g_next, sums, transposed, j, dy, y, units, cells, c_from, c_to, dc, d, stride, g, block)
-    elif height == 2:
-        _back2(gates, g_next, sums, transposed, j, dy, y, units, cells, c_from, c_to, dc, d, stride, g, block)
-    else:
-        _back1(gates, g_next, sums, transposed, j, dy, y, units, cells, c_from, c_to, dc, d, stride, g, block)
+def _gradient_of_h(gates, next_row, count, following, transposed, j, dy, row, units, dh, begin, block):
+    """Write the gradient of h for the units of one panel: dy, plus what comes back from the step after.
 
-
-if ROWS == 6:
-    _back4, _back6 = (_make_backward_tile(rows) for rows in (4, 6))
-
-    @jit_inner
-    def _back(height, gates, g_next, sums, transposed, j, dy, y, units, cells, c_from, c_to, dc, d, stride, g, block):
-        if height == 6:
-            _back6(gates, g_next, sums, transposed, j, dy, y, units, cells, c_from, c_to, dc, d, stride, g, block)
-        elif height == 4:
-            _back4(gates, g_next, sums, transposed, j, dy, y, units, cells, c_from, c_to, dc, d, stride, g, block)
-        else:
-            _back_rest(
-                height, gates, g_next, sums, transposed, j, dy, y, units, cells, c_from, c_to, dc, d, stride, g, block
-            )
-
-else:
-    _back = _back_rest
+    Only the first `following` of the `count` sequences have a step after; `next_row` is the first one's row there.
+    """
+    stride = gates.shape[1]
+    wide = dh.shape[1]
+    for part in range(2):
+        first = following if part else 0
+        rows = count - following if part else following
+        panel_product(  # 0b: dh_prev = W_hh^T da of the step after
+            gates,
+            next_row * stride,
+            stride,
+            1,
+            rows,
+            transposed,
+            j,
+            0 if part else stride,
+            dy,
+            (row + first) * units + block,
+            units,
+            dh,
+            (begin + first) * wide + block,
+            wide,
+            units - block,
+        )
 
 
 @jit
-def backward(gates, dy, units, batch_sizes, cells, dc, transposed, begin, end):
+def backward(gates, dy, units, batch_sizes, cells, dc, transposed, dh, begin, end):
     """Go back through all steps (BPTT): gates' values in, their gradients out.
 
     gates       in: i, f, g, o as `forward` left them; out: the gradients of a_i, a_f, a_g, a_o
@@ -358,43 +307,35 @@ def backward(gates, dy, units, batch_sizes, cells, dc, transposed, begin, end):
     cells       in
     dc          (N, B * L)  float, in: gradient of each final c, zeros for padding units; out: gradient of c0
     transposed  W_hh as the right operand over gates, see `pack_gates_transposed`
+    dh          (N, B * L)  float, overwritten; zeros for padding units stay
     """
-    stride = gates.shape[1] // 4
-    panel = gates.shape[1] * COLUMNS * lanes_of(gates)
+    width = lanes_of(gates)
+    stride = cells.shape[1]
     steps = len(batch_sizes)
     row = dy.shape[0]  # of gates and dy, at the step after t
     for back in range(steps):
         t = steps - 1 - back
-        following = min(batch_sizes[t + 1], end) - begin if back else 0
+        following = max(0, min(batch_sizes[t + 1], end) - begin) if back else 0
         alive = min(batch_sizes[t], end) - begin
         next_row = row + begin
         row -= batch_sizes[t]
-        h_to = batch_sizes[0] + row  # of cells
+        if alive <= 0:
+            continue
+        h_to = batch_sizes[0] + row + begin  # of cells
         h_from = h_to - (batch_sizes[t - 1] if t else batch_sizes[0])
         j = 0
-        for block in range(0, units, COLUMNS * lanes_of(gates)):
-            n = 0
-            while n < alive:
-                going_on = n < following
-                height = tile_height((following if going_on else alive) - n)
-                _back(
-                    height,
-                    gates,
-                    (next_row + n) * 4 * stride,
-                    4 * stride if going_on else 0,
-                    transposed,
-                    j,
-                    dy,
-                    (row + begin + n) * units,
-                    units,
-                    cells,
-                    (h_from + begin + n) * stride + block,
-                    (h_to + begin + n) * stride + block,
-                    dc,
-                    (begin + n) * stride + block,
-                    stride,
-                    (row + begin + n) * 4 * stride + 4 * block,
-                    block,
-                )
-                n += height
-            j += panel
+        for panel in range(0, units, COLUMNS * width):
+            _gradient_of_h(gates, next_row, alive, following, transposed, j, dy, row + begin, units, dh, begin, panel)
+            j += 4 * stride * COLUMNS * width
+            for block in range(panel, min(panel + COLUMNS * width, units), width):
+                for n in range(alive):
+                    _pointwise_back(
+                        gates,
+                        (row + begin + n) * 4 * stride + 4 * block,
+                        cells,
+                        (h_from + n) * stride + block,
+                        (h_to + n) * stride + block,
+                        dc,
+                        (begin + n) * stride + block,
+                        load(dh, (begin + n) * stride + block),
+                    )

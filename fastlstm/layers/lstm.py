@@ -271,7 +271,8 @@ class LSTM(Layer):
         take, units, stride, dtype = run.scratch.take, self.units, self._stride, self.dtype
         count, width = x.sequences, 4 * stride
         dc = take(self, "dc", shape=(count, stride), dtype=dtype)
-        dc[...] = 0.0
+        dh = take(self, "dh", shape=(count, stride), dtype=dtype)
+        dc[...] = dh[...] = 0.0
         dy = np.ascontiguousarray(dy)
         if d_state is not None:
             dc[:, :units] = d_state.c
@@ -285,7 +286,7 @@ class LSTM(Layer):
         if recurrent_mask is None:
             team.share(
                 kernels.backward,
-                *(gates, dy, units, x.batch_sizes, cells, dc, transposed),
+                *(gates, dy, units, x.batch_sizes, cells, dc, transposed, dh),
                 count=count,
                 cost=0.08 * len(x.rows) * units * (units + 32),
                 weights=x.lengths,

@@ -66,7 +66,7 @@ def backward_masked(
         rows = slice(after.start - count, after.stop - count)
         dh = dy[rows] + through[:n]
         c = np.concatenate([cells[before], cells[after]])
-        kernels.backward(gates[rows], dh, mask.shape[1], np.array([n]), c, dc, transposed, 0, n)
+        kernels.backward(gates[rows], dh, mask.shape[1], np.array([n]), c, dc, transposed, np.zeros_like(dc), 0, n)
         times(gates[rows], transposed, zeros, through[:n])
         through[:n] *= mask[:n]
     dh0[...] = through

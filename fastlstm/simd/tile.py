@@ -14,11 +14,11 @@ from llvmlite import ir
 from numba import types
 
 from .host import REGISTERS
+from .lanes import Lane
 from .vector import (
     Tile,
     assemble,
     broadcast,
-    call_vector_intrinsic,
     element_pointer,
     intrinsic,
     lane_mask,
@@ -105,25 +105,22 @@ def rank1(typingctx, tile, a, i, stride, b, j):
     def codegen(context, builder, signature, args):
         value, left, index, step, right, start = args
         kind, left_type, right_type = signature.args[0], signature.args[1], signature.args[4]
+
+        def splat_at(pointer):
+            return Lane(builder, kind.vec, broadcast(builder, builder.load(pointer), kind.vec))
+
         rows = [
-            broadcast(
-                builder,
-                builder.load(element_pointer(context, builder, left_type, left, _offset(builder, index, r, step))),
-                kind.vec,
-            )
+            splat_at(element_pointer(context, builder, left_type, left, _offset(builder, index, r, step)))
             for r in range(kind.rows)
         ]
         pointer = element_pointer(context, builder, right_type, right, start)
         for c in range(kind.columns):
-            weights = load_vector(
-                builder, builder.gep(pointer, [ir.Constant(start.type, c * kind.vec.count)]), kind.vec
-            )
+            address = builder.gep(pointer, [ir.Constant(start.type, c * kind.vec.count)])
+            weights = Lane(builder, kind.vec, load_vector(builder, address, kind.vec))
             for r in range(kind.rows):
                 place = r * kind.columns + c
-                total = call_vector_intrinsic(
-                    builder, "fma", kind.vec, rows[r], weights, builder.extract_value(value, place)
-                )
-                value = builder.insert_value(value, total, place)
+                acc = Lane(builder, kind.vec, builder.extract_value(value, place))
+                value = builder.insert_value(value, rows[r].fma(weights, acc).value, place)
         return value
 
     return tile(tile, a, types.intp, types.intp, b, types.intp), codegen

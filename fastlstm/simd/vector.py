@@ -11,7 +11,6 @@ it. Loads and stores take a C-contiguous 1-D array and an element offset; they n
 ``+ - * / -x``         lane by lane; ``vabs vsqrt`` likewise
 ``vmin(x, bound)``     ``bound`` where x is above it; NaN stays NaN (``vmax`` likewise)
 ``hsum hmax``          one scalar out of all lanes, in a fixed order
-``power_of_two(t)``    ``2 ** n`` from the shifted float that rounding left
 =====================  =========================================================
 """
 
@@ -30,6 +29,7 @@ from numba.extending import (
 )
 
 from .host import REGISTERS
+from .lanes import Lane
 
 __all__ = [
     "Tile",
@@ -38,9 +38,9 @@ __all__ = [
     "hmax",
     "hsum",
     "lanes_of",
+    "lanewise",
     "load",
     "load_n",
-    "power_of_two",
     "splat",
     "store",
     "store_n",
@@ -119,16 +119,6 @@ def broadcast(builder, scalar, vec: Vec):
     index = ir.IntType(32)
     first = builder.insert_element(undefined, scalar, ir.Constant(index, 0))
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(index, vec.count), [0] * vec.count))
-
-
-def call_vector_intrinsic(builder, name: str, vec: Vec, *operands):
-    """Emit LLVM's intrinsic `name` overloaded for this vector type, such as ``llvm.fma.v8f32``."""
-    vector = llvm_vector(vec)
-    mangled = f"llvm.{name}.v{vec.count}f{vec.scalar.bitwidth}"
-    function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(vector, [vector] * len(operands)), mangled
-    )
-    return builder.call(function, operands)
 
 
 # --- memory --------------------------------------------------------------------------------------------------------
@@ -262,16 +252,35 @@ def vec_like(kind) -> Vec:
     return kind.vec if isinstance(kind, Tile) else vec_of(kind)
 
 
-def _lane_by_lane(emit):
-    """Return a code generator that applies ``emit(builder, vec, *registers)`` to every register of its operands."""
+def _lane_by_lane(function):
+    """Return the code generator that applies `function` of Lanes to every register of its operands."""
 
     def codegen(context, builder, signature, args):
         kind = signature.args[0]
+        vec = vec_like(kind)
         operands = zip(*(registers(builder, kind, value) for value in args), strict=True)
-        results = [emit(builder, vec_like(kind), *operand) for operand in operands]
+        results = [function(*(Lane(builder, vec, value) for value in operand)).value for operand in operands]
         return assemble(builder, kind, results) if isinstance(kind, Tile) else results[0]
 
     return codegen
+
+
+def lanewise(function):
+    """Make `function` of one to three Lanes callable in kernels, on Vecs or on whole Tiles."""
+    codegen = _lane_by_lane(function)
+
+    def one(typingctx, x):
+        return x(x), codegen
+
+    def two(typingctx, x, y):
+        return x(x, y), codegen
+
+    def three(typingctx, x, y, z):
+        return x(x, y, z), codegen
+
+    made = (one, two, three)[function.__code__.co_argcount - 1]
+    made.__doc__ = function.__doc__
+    return intrinsic(made)
 
 
 def _is_register(kind) -> bool:
@@ -307,83 +316,56 @@ def _lanes_of(a):
 # --- arithmetic ----------------------------------------------------------------------------------------------------
 
 
-def _binary(op, instruction: str):
-    """Let the Python operator `op` on two Vecs or two Tiles emit the LLVM `instruction`."""
+def _operator(op, arity: int):
+    """Let the Python operator `op` work on Vecs and on Tiles in kernels."""
 
     @type_callable(op)
     def type_op(context):
-        return lambda x, y: x if _is_register(x) and x == y else None
+        def unary(x):
+            return x if _is_register(x) else None
 
-    codegen = _lane_by_lane(lambda builder, vec, x, y: getattr(builder, instruction)(x, y))
-    lower_builtin(op, Vec, Vec)(codegen)
-    lower_builtin(op, Tile, Tile)(codegen)
+        def binary(x, y):
+            return x if _is_register(x) and x == y else None
 
+        return unary if arity == 1 else binary
 
-_binary(operator.add, "fadd")
-_binary(operator.sub, "fsub")
-_binary(operator.mul, "fmul")
-_binary(operator.truediv, "fdiv")
-
-
-@type_callable(operator.neg)
-def _type_neg(context):
-    return lambda x: x if _is_register(x) else None
+    for kind in (Vec, Tile):
+        lower_builtin(op, *[kind] * arity)(_lane_by_lane(op))
 
 
-for _kind in (Vec, Tile):
-    lower_builtin(operator.neg, _kind)(_lane_by_lane(lambda builder, vec, x: builder.fneg(x)))
+for _op in (operator.add, operator.sub, operator.mul, operator.truediv):
+    _operator(_op, 2)
+_operator(operator.neg, 1)
 
 
-@intrinsic
-def fma(typingctx, x, y, z):
+@lanewise
+def fma(x, y, z):
     """``fma(x, y, z)``: ``x * y + z`` with one rounding."""
-    return x(x, y, z), _lane_by_lane(lambda builder, vec, x, y, z: call_vector_intrinsic(builder, "fma", vec, x, y, z))
+    return x.fma(y, z)
 
 
-@intrinsic
-def vmin(typingctx, x, bound):
+@lanewise
+def vmin(x, bound):
     """``vmin(x, bound)``: `bound` in the lanes where x is above it; NaN stays NaN."""
-    return x(x, bound), _lane_by_lane(
-        lambda builder, vec, x, bound: builder.select(builder.fcmp_ordered(">", x, bound), bound, x)
-    )
+    return x.at_most(bound)
 
 
-@intrinsic
-def vmax(typingctx, x, bound):
+@lanewise
+def vmax(x, bound):
     """``vmax(x, bound)``: `bound` in the lanes where x is below it; NaN stays NaN."""
-    return x(x, bound), _lane_by_lane(
-        lambda builder, vec, x, bound: builder.select(builder.fcmp_ordered("<", x, bound), bound, x)
-    )
+    return x.at_least(bound)
 
 
-@intrinsic
-def vabs(typingctx, x):
+@lanewise
+def vabs(x):
     """``vabs(x)``: the absolute value of every lane."""
-    return x(x), _lane_by_lane(lambda builder, vec, x: call_vector_intrinsic(builder, "fabs", vec, x))
+    return x.call("fabs")
 
 
-@intrinsic
-def vsqrt(typingctx, x):
+@lanewise
+def vsqrt(x):
     """``vsqrt(x)``: the square root of every lane."""
-    return x(x), _lane_by_lane(lambda builder, vec, x: call_vector_intrinsic(builder, "sqrt", vec, x))
-
-
-def _emit_power_of_two(builder, vec, shifted):
-    bits, mantissa, bias = (32, 23, 127) if vec.scalar.bitwidth == 32 else (64, 52, 1023)
-    integers = ir.VectorType(ir.IntType(bits), vec.count)
-    whole = builder.shl(builder.bitcast(shifted, integers), ir.Constant(integers, [mantissa] * vec.count))
-    biased = builder.add(whole, ir.Constant(integers, [bias << mantissa] * vec.count))
-    return builder.bitcast(biased, llvm_vector(vec))
-
-
-@intrinsic
-def power_of_two(typingctx, shifted):
-    """``power_of_two(t)``: ``2 ** n`` where ``t = n + 1.5 * 2**m`` and m is the number of mantissa bits.
-
-    Adding that constant to a number rounds it to a whole one and leaves it in the low bits of the mantissa, from where
-    one shift takes it to the exponent: no conversion to integers, hence nothing undefined for NaN.
-    """
-    return shifted(shifted), _lane_by_lane(_emit_power_of_two)
+    return x.call("sqrt")
 
 
 # --- across the lanes ----------------------------------------------------------------------------------------------

@@ -1,0 +1,92 @@
+"""``Lane``: a register as code generation sees it, so that formulas read as formulas.
+
+A function of Lanes is written once as plain Python arithmetic; calling it emits the instructions. ``lanewise`` in
+``vector.py`` turns it into something that kernels can call, at a hundredth of what compiling it as a kernel would cost.
+"""
+
+from typing import TypeAlias, Union
+
+from llvmlite import ir
+from numba.core import cgutils
+
+__all__ = ["Lane"]
+
+Operand: TypeAlias = Union["Lane", float]
+
+
+class Lane:
+    """The value `value` of the Vec type `vec`, with `builder` to emit what is done with it."""
+
+    __slots__ = ("builder", "value", "vec")
+
+    def __init__(self, builder, vec, value):
+        self.builder = builder
+        self.vec = vec
+        self.value = value
+
+    def constant(self, number: float) -> "Lane":
+        """Return a register like this one, every lane `number`."""
+        return Lane(self.builder, self.vec, ir.Constant(self.value.type, [number] * self.vec.count))
+
+    def _of(self, other: Operand):
+        return other.value if isinstance(other, Lane) else self.constant(other).value
+
+    def _emit(self, instruction: str, *operands) -> "Lane":
+        return Lane(self.builder, self.vec, getattr(self.builder, instruction)(*operands))
+
+    def call(self, name: str, *others: Operand) -> "Lane":
+        """Emit LLVM's intrinsic `name` for this vector type, such as ``llvm.fma.v8f32``."""
+        vector = self.value.type
+        kind = ir.FunctionType(vector, [vector] * (1 + len(others)))
+        mangled = f"llvm.{name}.v{self.vec.count}f{self.vec.scalar.bitwidth}"
+        function = cgutils.get_or_insert_function(self.builder.module, kind, mangled)
+        return self._emit("call", function, [self.value, *map(self._of, others)])
+
+    def __add__(self, other: Operand) -> "Lane":
+        return self._emit("fadd", self.value, self._of(other))
+
+    def __sub__(self, other: Operand) -> "Lane":
+        return self._emit("fsub", self.value, self._of(other))
+
+    def __mul__(self, other: Operand) -> "Lane":
+        return self._emit("fmul", self.value, self._of(other))
+
+    def __truediv__(self, other: Operand) -> "Lane":
+        return self._emit("fdiv", self.value, self._of(other))
+
+    def __rtruediv__(self, other: Operand) -> "Lane":
+        return self._emit("fdiv", self._of(other), self.value)
+
+    def __neg__(self) -> "Lane":
+        return self._emit("fneg", self.value)
+
+    def fma(self, factor: Operand, term: Operand) -> "Lane":
+        """Return ``self * factor + term``, rounded once."""
+        return self.call("fma", factor, term)
+
+    def at_most(self, bound: Operand) -> "Lane":
+        """Return `bound` where this is above it; NaN stays NaN, which LLVM's own minimum does not promise."""
+        limit = self._of(bound)
+        return self._emit("select", self.builder.fcmp_ordered(">", self.value, limit), limit, self.value)
+
+    def at_least(self, bound: Operand) -> "Lane":
+        """Return `bound` where this is below it; NaN stays NaN."""
+        limit = self._of(bound)
+        return self._emit("select", self.builder.fcmp_ordered("<", self.value, limit), limit, self.value)
+
+    def zero_below(self, bound: Operand) -> "Lane":
+        """Return 0 where the size of this is below `bound`; NaN stays NaN."""
+        small = self.builder.fcmp_ordered("<", self.call("fabs").value, self._of(bound))
+        return self._emit("select", small, ir.Constant(self.value.type, None), self.value)
+
+    def power_of_two(self) -> "Lane":
+        """Return ``2 ** n`` where this is ``n + 1.5 * 2**m``, m the number of mantissa bits.
+
+        Adding that constant to a number rounds it to a whole one and leaves it in the low bits of the mantissa, from
+        where one shift takes it to the exponent: no conversion to integers, hence nothing undefined for NaN.
+        """
+        bits, mantissa, bias = (32, 23, 127) if self.vec.scalar.bitwidth == 32 else (64, 52, 1023)
+        integers = ir.VectorType(ir.IntType(bits), self.vec.count)
+        shift, one = (ir.Constant(integers, [n] * self.vec.count) for n in (mantissa, bias << mantissa))
+        whole = self.builder.shl(self.builder.bitcast(self.value, integers), shift)
+        return self._emit("bitcast", self.builder.add(whole, one), self.value.type)
