@@ -37,4 +37,5 @@ def jit(function: Callable[..., Any]) -> Any:
 
 def jit_inner(function: Callable[..., Any]) -> Any:
     """Compile `function` as a part of the kernels that call it: nothing of its own is kept."""
-    return numba.njit(no_cpython_wrapper=True, **_FLAGS)(function)
+    compile_: Any = numba.njit  # its own signature does not know the flag
+    return compile_(no_cpython_wrapper=True, **_FLAGS)(function)

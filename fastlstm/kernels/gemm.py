@@ -136,8 +136,8 @@ def panel_product(a, i, row_stride, k_stride, rows, panel, j, k, start, s, start
     """Write `rows` rows by one panel of ``start + A @ B``, in tiles.
 
     Row r and column c of A are ``a[i + r * row_stride + c * k_stride]``; the panel begins at ``panel[j]`` and has k
-    rows; row r of the start values begins at ``start[s + r * start_stride]`` (stride 0: the same for all rows, a whole panel
-    wide), that of the output at ``out[o + r * out_stride]``, where only the first n columns exist.
+    rows; row r of the start values begins at ``start[s + r * start_stride]`` (stride 0: the same for all rows, a whole
+    panel wide), that of the output at ``out[o + r * out_stride]``, where only the first n columns exist.
     """
     row = 0
     while row < rows:

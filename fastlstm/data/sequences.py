@@ -1,0 +1,147 @@
+"""A set of sequences with targets and weights, from which batches are taken by number."""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import DataError, OptionError, ShapeError
+from .packed import Batch, Packed, is_ragged, pack
+
+__all__ = ["SequenceSet", "Taken"]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A batch: packed input, and one target and weight for each row that the model puts out (None: not given)."""
+
+    x: Packed
+    y: NDArray[Any] | None
+    weights: NDArray[np.float64] | None
+
+
+class SequenceSet:
+    """Input sequences, and on request targets and weights, as the user passed them.
+
+    Parameters
+    ----------
+    x : array or list of arrays
+        ``(N, T, D)`` features or ``(N, T)`` ids, a list of ``(T_n, D)`` or ``(T_n,)``; without time ``(N, D)``.
+    y : array or list of arrays, optional
+        One target a sequence, ``(N,)`` or ``(N, K)``; or one a step, ``(N, T)``, ``(N, T, K)`` or a list.
+    weights : array, optional
+        ``(N,)``, or ``(N, T)`` for targets by step.
+    lengths : array of int, shape (N,), optional
+        True steps of each sequence of padded arrays.
+    ids : bool
+        Whether a step is an id (else a vector of features).
+    by_step : bool
+        Whether targets belong to steps (else to sequences).
+    who : str
+        Named in errors.
+    """
+
+    def __init__(
+        self,
+        x: Batch,
+        y: Batch | None = None,
+        weights: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+        *,
+        ids: bool,
+        by_step: bool,
+        who: str,
+    ):
+        self.ids, self.by_step, self.who = ids, by_step, who
+        self.x = self._keep(x)
+        if len(self.x) == 0:
+            raise DataError(f"{who}: x is empty; pass at least one sequence")
+        self.lengths = None if lengths is None else np.asarray(lengths)
+        self.y = None if y is None else self._keep(y)
+        self.weights = None if weights is None else np.asarray(weights, np.float64)
+        for word, given in (("y", self.y), ("sample_weight", self.weights), ("lengths", self.lengths)):
+            if given is not None and len(given) != len(self.x):
+                raise ShapeError(f"{who}: x holds {len(self.x)} sequences, {word} {len(given)}; expected as many")
+        if self.lengths is not None and isinstance(self.x, list):
+            raise OptionError(f"{who}: lengths= goes with one padded array; a list of arrays has its own lengths")
+
+    @staticmethod
+    def _keep(given: Batch) -> NDArray[Any] | list[Any]:
+        return list(cast(list[Any], given)) if is_ragged(given) else np.atleast_1d(np.asarray(given))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def split(self, count: int) -> tuple["SequenceSet", "SequenceSet"]:
+        """Return the first `count` sequences and the others."""
+        return self._some(slice(None, count)), self._some(slice(count, None))
+
+    def _some(self, which: slice) -> "SequenceSet":
+        def part(given: Any) -> Any:
+            return None if given is None else given[which]
+
+        return SequenceSet(
+            part(self.x),
+            part(self.y),
+            part(self.weights),
+            part(self.lengths),
+            ids=self.ids,
+            by_step=self.by_step,
+            who=self.who,
+        )
+
+    def take(self, which: NDArray[np.int64], dtype: Any = None) -> Taken:
+        """Return the sequences of these numbers as a batch; `dtype` is what features become."""
+        lengths = None if self.lengths is None else self.lengths[which]
+        x = self._pack(self.x, which, lengths, features=not self.ids, dtype=None if self.ids else dtype, word="x")
+        return Taken(x, self._targets(which, x, lengths), self._weights(which, x, lengths))
+
+    def _pack(
+        self,
+        given: NDArray[Any] | list[Any],
+        which: NDArray[np.int64],
+        lengths: NDArray[Any] | None,
+        *,
+        features: bool,
+        dtype: Any,
+        word: str,
+    ) -> Packed:
+        if isinstance(given, list):
+            some: Batch = [np.asarray(given[i]) for i in which]
+            steps = True
+        else:
+            some = given[which]
+            steps = given.ndim == 2 + features or lengths is not None
+        return pack(some, lengths, features=features, dtype=dtype, who=f"{self.who}: {word}", steps=steps)[0]
+
+    def _targets(self, which: NDArray[np.int64], x: Packed, lengths: NDArray[Any] | None) -> NDArray[Any] | None:
+        if self.y is None:
+            return None
+        if not (self.by_step and x.steps):
+            if isinstance(self.y, list):
+                raise ShapeError(f"{self.who}: y has one array a sequence, but the model puts out one row a sequence")
+            return x.to_packed_order(self.y[which])
+        first = self.y[0]
+        vectors = np.ndim(first) == 2
+        if np.ndim(first) == 0:
+            raise ShapeError(
+                f"{self.who}: y has one target a sequence, but the model puts out one row a step; "
+                "set return_sequences=False on the last LSTM, or pass a target for each step"
+            )
+        y = self._pack(self.y, which, lengths, features=vectors, dtype=None, word="y")
+        if not np.array_equal(y.batch_sizes, x.batch_sizes):
+            raise ShapeError(f"{self.who}: y has other numbers of steps than x; expected a target for each step")
+        return y.rows
+
+    def _weights(self, which: NDArray[np.int64], x: Packed, lengths: NDArray[Any] | None) -> NDArray[np.float64] | None:
+        if self.weights is None:
+            return None
+        if self.weights.ndim == 2 and self.by_step:
+            return self._pack(self.weights, which, lengths, features=False, dtype=np.float64, word="weights").rows
+        if self.weights.ndim != 1:
+            raise ShapeError(f"{self.who}: sample_weight has shape {self.weights.shape}; expected (N,) or (N, T)")
+        per_sequence = x.to_packed_order(self.weights[which])
+        if not (self.by_step and x.steps):
+            return per_sequence
+        return np.concatenate([per_sequence[:alive] for alive in x.batch_sizes])

@@ -1,0 +1,457 @@
+"""Sequential: layers one after the other, with Keras's words and defaults."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import layers as layer_kinds
+from ..data.packed import Batch, Form, Packed, is_ragged, pack
+from ..data.sequences import SequenceSet, Taken
+from ..errors import ModelFileError, NotBuiltError, OptionError, ShapeError
+from ..layers import Bidirectional, Layer, Run
+from ..training import checkpoint, losses, metrics, optimizers
+from ..training.callbacks import Callback, CallbackList, History, Logs
+from ..training.loop import Network, Step, batches_of, describe, evaluate
+from ..training.progress import Progress, Verbose, figures
+
+__all__ = ["Sequential"]
+
+
+class Sequential:
+    """A model that passes its input through a list of layers.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        The first is an Embedding (ids in) or any other layer (features in).
+    seed : int, optional
+        Makes initial weights, shuffling and dropout repeatable, bit for bit.
+
+    Examples
+    --------
+    >>> import numpy as np, fastlstm as fl
+    >>> model = fl.Sequential([fl.Embedding(20, 8), fl.LSTM(8), fl.Dense(1, activation="sigmoid")], seed=1)
+    >>> model.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"])
+    >>> x = np.random.default_rng(0).integers(0, 20, (64, 5))
+    >>> history = model.fit(x, x[:, 0] > 9, epochs=2, verbose=0)
+    >>> model.predict(x).shape
+    (64, 1)
+    """
+
+    def __init__(self, layers: Sequence[Layer] = (), *, seed: int | None = None):
+        self.layers: list[Layer] = []
+        self.rng = np.random.default_rng(seed)
+        self.optimizer: optimizers.Optimizer | None = None
+        self.loss: losses.Loss | None = None
+        self.metrics: list[metrics.Metric] = []
+        self.stop_training = False
+        for layer in layers:
+            self.add(layer)
+
+    # --- structure ----------------------------------------------------------------------------------------------
+
+    def add(self, layer: Layer) -> None:
+        """Append a layer."""
+        if not isinstance(layer, Layer):
+            raise OptionError(f"Sequential: {layer!r} is no layer")
+        if any(layer is other for other in self.layers):
+            raise OptionError(f"Sequential: the same {layer.kind} twice; make a new one for each place")
+        if self.built:
+            raise OptionError("Sequential: the model is built already; add layers before its first use")
+        if layer.name is None:
+            stem = layer.kind.lower()
+            taken = {other.name for other in self.layers}
+            number = 0
+            while (name := f"{stem}_{number}" if number else stem) in taken:
+                number += 1
+            layer.name = name
+        elif any(layer.name == other.name for other in self.layers):
+            raise OptionError(f"Sequential: two layers are called {layer.name!r}; give them different names")
+        self.layers.append(layer)
+
+    @property
+    def built(self) -> bool:
+        """Whether every layer has its parameters."""
+        return bool(self.layers) and all(layer.built for layer in self.layers)
+
+    @property
+    def takes_ids(self) -> bool:
+        """Whether the model takes ids rather than features."""
+        return bool(self.layers) and self.layers[0].takes_ids
+
+    def build(self, features: int = 0, *, steps: bool = True) -> None:
+        """Create all parameters for inputs of `features` features (0 where ids go in).
+
+        Parameters
+        ----------
+        features : int
+        steps : bool
+            Whether the input has time.
+        """
+        if not self.layers:
+            raise NotBuiltError("Sequential: no layers; add some first")
+        for place, layer in enumerate(self.layers):
+            if layer.takes_ids and place:
+                raise ShapeError(f"Sequential: {layer.kind} takes ids, so it can only be the first layer")
+            if not steps and not layer.takes_samples:
+                raise ShapeError(
+                    f"Sequential: {layer.kind} ({layer.name}) takes sequences, but what comes in has no timesteps; "
+                    "set return_sequences=True on the LSTM before it"
+                )
+            if not layer.built:
+                layer.build(features, self.rng)
+            elif not layer.takes_ids:
+                layer.check_features(features)
+            features = layer.features_out
+            steps = steps and layer.returns_steps
+
+    @property
+    def _returns_steps(self) -> bool:
+        return all(layer.returns_steps for layer in self.layers)
+
+    def _need_built(self, what: str) -> None:
+        if not self.built:
+            raise NotBuiltError(f"{what}: the model has no weights yet; call fit, or build(features), or load one")
+
+    def summary(self) -> str:
+        """Print, and return, a table of layers, output shapes and parameters."""
+        rows = [("layer", "output", "parameters")]
+        steps = True
+        for layer in self.layers:
+            steps = steps and layer.returns_steps
+            features = str(layer.features_out) if layer.built or layer.features_out else "?"
+            count = f"{sum(value.size for value in layer.params.values()):,}" if layer.built else "not built"
+            rows.append((f"{layer.name} ({layer.kind})", f"(N, T, {features})" if steps else f"(N, {features})", count))
+        total = sum(value.size for layer in self.layers for value in layer.params.values())
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows]
+        lines.insert(1, "-" * len(lines[0]))
+        lines.append(f"total {total:,} parameters" if self.built else "total: not built yet")
+        text = "\n".join(lines)
+        print(text)
+        return text
+
+    def get_weights(self) -> list[NDArray[Any]]:
+        """Return copies of all parameters, in the order of the layers."""
+        return [value.copy() for layer in self.layers for value in layer.params.values()]
+
+    def set_weights(self, weights: Sequence[ArrayLike]) -> None:
+        """Overwrite all parameters with what `get_weights` returned."""
+        self._need_built("set_weights")
+        params = [value for layer in self.layers for value in layer.params.values()]
+        given = [np.asarray(value) for value in weights]
+        if [value.shape for value in given] != [value.shape for value in params]:
+            raise ShapeError("set_weights: the arrays do not fit this model's parameters in number or shape")
+        for param, value in zip(params, given, strict=True):
+            param[...] = value
+        for layer in self.layers:
+            layer.changed()
+
+    # --- training -----------------------------------------------------------------------------------------------
+
+    def compile(
+        self,
+        optimizer: str | optimizers.Optimizer = "rmsprop",
+        loss: str | losses.Loss | None = None,
+        metrics: Sequence[str | metrics.Metric] = (),
+    ) -> None:
+        """Say how the model is trained and judged.
+
+        Parameters
+        ----------
+        optimizer : str or Optimizer
+            "sgd", "rmsprop", "adam", "adamw".
+        loss : str or Loss
+            "binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy", "mse", "mae", "huber".
+        metrics : sequence of str or Metric
+            "accuracy", "perplexity", "mae", "auc".
+        """
+        from ..training import metrics as metric_kinds
+
+        if loss is None:
+            raise OptionError("compile: no loss; pass one, such as loss='binary_crossentropy'")
+        self.optimizer = optimizers.get(optimizer)
+        self.loss = losses.get(loss)
+        self.metrics = [metric_kinds.get(metric, self.loss) for metric in metrics]
+
+    def _step(self, what: str) -> Step:
+        if self.loss is None or self.optimizer is None:
+            raise NotBuiltError(f"{what}: the model is not compiled; call compile(optimizer, loss) first")
+        return Step(Network(self.layers), self.loss, self.metrics, self.optimizer, Run(training=True, rng=self.rng))
+
+    def fit(
+        self,
+        x: Batch,
+        y: Batch,
+        *,
+        batch_size: int = 32,
+        epochs: int = 1,
+        verbose: Verbose = "auto",
+        callbacks: Sequence[Callback] = (),
+        validation_split: float = 0.0,
+        validation_data: tuple[Any, ...] | None = None,
+        shuffle: bool = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: ArrayLike | None = None,
+        initial_epoch: int = 0,
+        lengths: ArrayLike | None = None,
+    ) -> History:
+        """Train the model.
+
+        Parameters
+        ----------
+        x : array or list of arrays
+            ``(N, T, D)`` features or ``(N, T)`` ids; or a list of ``(T_n, D)`` or ``(T_n,)``.
+        y : array or list of arrays
+            A target for each sequence, ``(N,)`` or ``(N, K)``; or, where the model puts out steps, for each step.
+        batch_size, epochs, initial_epoch : int
+            Training runs from epoch `initial_epoch` to `epochs`.
+        verbose : {"auto", 0, 1, 2}
+            0 nothing, 1 a bar, 2 a line an epoch; "auto" is a bar on a terminal, else lines.
+        callbacks : sequence of Callback
+        validation_split : float
+            Share of the sequences, from the end, that is held out and judged after each epoch.
+        validation_data : tuple
+            ``(x, y)`` or ``(x, y, sample_weight)`` to judge instead.
+        shuffle : bool
+            New order each epoch.
+        class_weight : mapping of int to float
+            Weight by the class that an integer target names; classes left out weigh 1.
+        sample_weight : array
+            ``(N,)``, or ``(N, T)`` for targets by step.
+        lengths : array of int, shape (N,)
+            True steps of each sequence of a padded array.
+
+        Returns
+        -------
+        History
+            ``history.history["loss"]`` and the other figures, one entry an epoch.
+
+        Raises
+        ------
+        DataError
+            Input with NaN or infinity (names the batch), ids or targets out of range, nothing to train on.
+        DivergedError
+            The loss became NaN (names the step); the last good weights are kept.
+        ShapeError, OptionError, NotBuiltError
+            Arguments that do not fit the model or each other.
+        """
+        if batch_size < 1 or epochs < 1:
+            raise OptionError(f"fit: batch_size={batch_size}, epochs={epochs}; expected 1 or more of each")
+        if not 0.0 <= validation_split < 1.0:
+            raise OptionError(f"fit: validation_split={validation_split}; expected 0 <= validation_split < 1")
+        data = self._data("fit", x, y, sample_weight, lengths)
+        held = None
+        if validation_data is not None:
+            held = self._data("fit: validation_data", *validation_data)
+        elif validation_split:
+            count = len(data) - int(len(data) * validation_split)
+            if count in (0, len(data)):
+                raise OptionError(
+                    f"fit: validation_split={validation_split} of {len(data)} sequences leaves one side empty"
+                )
+            data, held = data.split(count)
+        first = data.take(np.arange(1), self._dtype).x
+        self.build(0 if self.takes_ids else first.rows.shape[1], steps=first.steps)
+
+        step = self._step("fit")
+        history = History()
+        batches = -(-len(data) // batch_size)
+        progress = Progress(epochs, batches, len(data), verbose)
+        calls = CallbackList([*callbacks, history, progress], self)
+        self.stop_training = False
+        calls.on_train_begin()
+        try:
+            for epoch in range(initial_epoch, epochs):
+                calls.on_epoch_begin(epoch)
+                step.reset()
+                order = self.rng.permutation(len(data)) if shuffle else None
+                for number, which in enumerate(batches_of(len(data), batch_size, order)):
+                    taken = data.take(which, self._dtype)
+                    if class_weight is not None:
+                        taken = _weigh_classes(taken, class_weight)
+                    step.train(taken, describe(which, number, epoch))
+                    calls.on_train_batch_end(number, step.logs())
+                logs = step.logs()
+                if held is not None:
+                    judged = evaluate(step, held, batch_size, self._dtype)
+                    logs |= {f"val_{name}": value for name, value in judged.items()}
+                calls.on_epoch_end(epoch, logs)
+                if self.stop_training:
+                    break
+        finally:
+            progress.close()
+        calls.on_train_end()
+        return history
+
+    def evaluate(
+        self,
+        x: Batch,
+        y: Batch,
+        *,
+        batch_size: int = 32,
+        sample_weight: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+        verbose: Verbose = 0,
+    ) -> Logs:
+        """Return the loss and metrics on a set, as a dict; arguments as in `fit`."""
+        self._need_built("evaluate")
+        data = self._data("evaluate", x, y, sample_weight, lengths)
+        logs = evaluate(self._step("evaluate"), data, batch_size, self._dtype)
+        if verbose:
+            print(figures(logs))
+        return logs
+
+    def _data(
+        self,
+        who: str,
+        x: Batch,
+        y: Batch | None = None,
+        sample_weight: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+    ) -> SequenceSet:
+        if not self.layers:
+            raise NotBuiltError(f"{who}: the model has no layers; add some first")
+        return SequenceSet(x, y, sample_weight, lengths, ids=self.takes_ids, by_step=self._returns_steps, who=who)
+
+    @property
+    def _dtype(self) -> Any:
+        return self.layers[0].dtype
+
+    # --- inference ----------------------------------------------------------------------------------------------
+
+    def predict(self, x: Batch, *, batch_size: int = 32, lengths: ArrayLike | None = None, verbose: Verbose = 0) -> Any:
+        """Return the model's output.
+
+        Parameters
+        ----------
+        x, lengths
+            As in `fit`.
+        batch_size : int
+            Sequences at a time; the result does not depend on it, bit for bit.
+        verbose
+            Accepted for Keras's sake; predict is silent.
+
+        Returns
+        -------
+        array or list of arrays
+            ``(N, K)`` for a model that puts out one row a sequence; else steps in the form of `x`.
+
+        Raises
+        ------
+        NotBuiltError
+            The model has no weights yet.
+        """
+        self._need_built("predict")
+        if batch_size < 1:
+            raise OptionError(f"predict: batch_size={batch_size}; expected 1 or more")
+        data = self._data("predict", x, lengths=lengths)
+        network = Network(self.layers)
+        outputs: list[Any] = []
+        for which in batches_of(len(data), batch_size):
+            taken = data.take(which, self._dtype).x
+            self._check_input(taken)
+            form = self._form(data)
+            outputs.append(form.unpack(network.forward(taken, Run())[0]))
+        if isinstance(outputs[0], list):
+            return [row for rows in outputs for row in rows]
+        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+
+    @staticmethod
+    def _form(data: SequenceSet) -> Form:
+        if isinstance(data.x, list):
+            return Form("list", 0)
+        return Form("array" if data.lengths is None else "padded", data.x.shape[1] if data.x.ndim > 1 else 1)
+
+    def _check_input(self, x: Packed) -> None:
+        if not self.takes_ids:
+            self.layers[0].check_features(x.rows.shape[1])
+
+    def __call__(self, x: Batch, *, lengths: ArrayLike | None = None) -> Any:
+        """Return the model's output for one batch; a model without weights builds itself for it first."""
+        if not self.built:
+            steps = self.takes_ids or is_ragged(x) or np.ndim(cast(ArrayLike, x)) == 3
+            packed, _ = pack(x, lengths, features=not self.takes_ids, who="Sequential", steps=steps)
+            self.build(0 if self.takes_ids else packed.rows.shape[1], steps=packed.steps)
+        return self.predict(x, batch_size=len(x), lengths=lengths)  # type: ignore[arg-type]
+
+    # --- files --------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Return copies of all parameters, named ``layer.parameter``: ``lstm.weight_ih_l0``."""
+        self._need_built("state_dict")
+        return {f"{layer.name}.{name}": value for layer in self.layers for name, value in layer.state_dict().items()}
+
+    def load_state_dict(self, tensors: Mapping[str, ArrayLike]) -> None:
+        """Take over all parameters by the names that `state_dict` gives; all must be there, and fit."""
+        if unknown := {name.rsplit(".", 1)[0] for name in tensors} - {str(layer.name) for layer in self.layers}:
+            raise ShapeError(f"load_state_dict: tensors for {sorted(unknown)}, which are no layers of this model")
+        for layer in self.layers:
+            prefix = f"{layer.name}."
+            own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            if own or layer.params:
+                layer.load_state_dict(own)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a safetensors file; what stood there stays whole until the new one is complete.
+
+        Tensors are named ``layer.parameter`` with torch's names. How the model was compiled is kept, what the optimizer
+        remembers is not.
+        """
+        self._need_built("save")
+        described = [
+            {"kind": layer.kind, "features": layer.features_in, "config": layer.config()} for layer in self.layers
+        ]
+        compiled = None
+        if self.optimizer is not None and self.loss is not None:
+            compiled = {
+                "optimizer": type(self.optimizer).__name__.lower(),
+                "options": self.optimizer.config(),
+                "loss": self.loss.name,
+                "metrics": [metric.name for metric in self.metrics],
+            }
+        config = {"model": "Sequential", "layers": described, "compiled": compiled}
+        checkpoint.save_file(path, self.state_dict(), config)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Sequential":
+        """Return the model that `save` wrote."""
+        tensors, config = checkpoint.load_file(path)
+        if config.get("model") != "Sequential":
+            raise ModelFileError(f"{path} holds a {config.get('model')}, not a Sequential; use fastlstm.load")
+        return cls.from_config(tensors, config)
+
+    @classmethod
+    def from_config(cls, tensors: Mapping[str, ArrayLike], config: Mapping[str, Any]) -> "Sequential":
+        """Return the model of a description and its tensors."""
+        model = cls([_layer(described["kind"], described["config"]) for described in config["layers"]])
+        for layer, described in zip(model.layers, config["layers"], strict=True):
+            layer.build(described["features"])
+        model.load_state_dict(tensors)
+        compiled = config.get("compiled")
+        if compiled is not None:
+            optimizer = type(optimizers.get(compiled["optimizer"]))(**compiled["options"])
+            model.compile(optimizer, compiled["loss"], compiled["metrics"])
+        return model
+
+
+def _layer(kind: str, config: Mapping[str, Any]) -> Layer:
+    """Return a new layer of a kind, from its `config`."""
+    cls = getattr(layer_kinds, kind, None) if kind in layer_kinds.__all__ else None
+    if not (isinstance(cls, type) and issubclass(cls, Layer)):
+        raise ModelFileError(f"the model holds a layer of kind {kind!r}, which this fastlstm does not know")
+    made: Layer = Bidirectional.from_config(dict(config)) if cls is Bidirectional else cls(**config)
+    return made
+
+
+def _weigh_classes(taken: Taken, class_weight: Mapping[int, float]) -> Taken:
+    """Return the batch with each row's weight multiplied by that of its class."""
+    assert taken.y is not None
+    y = taken.y.reshape(len(taken.y), -1)
+    classes = (y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)).astype(np.int64)
+    weights = np.array([class_weight.get(int(c), 1.0) for c in classes])
+    return replace(taken, weights=weights if taken.weights is None else taken.weights * weights)

@@ -1,0 +1,306 @@
+"""Callbacks: what a fit calls between its batches and epochs. Arguments and hooks are Keras's."""
+
+import csv
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import OptionError
+
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "CallbackList",
+    "EarlyStopping",
+    "History",
+    "Logs",
+    "ModelCheckpoint",
+    "ReduceLROnPlateau",
+]
+
+Logs: TypeAlias = dict[str, float]
+Mode: TypeAlias = Literal["auto", "min", "max"]
+
+
+class Callback:
+    """Base of the callbacks; ``self.model`` is the model that is fitted. Every hook does nothing by itself."""
+
+    model: Any = None
+
+    def on_train_begin(self) -> None:
+        """Act once before the first epoch."""
+
+    def on_train_end(self) -> None:
+        """Act once after the last epoch."""
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        """Act before each epoch; epochs count from 0."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """Act after each epoch, on its loss, metrics and validation figures."""
+
+    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
+        """Act after each batch, on the figures of the epoch so far."""
+
+
+class CallbackList(Callback):
+    """Several callbacks as one."""
+
+    def __init__(self, callbacks: Sequence[Callback], model: Any):
+        self.callbacks = list(callbacks)
+        for callback in self.callbacks:
+            if not isinstance(callback, Callback):
+                raise OptionError(f"fit: callbacks holds {callback!r}; expected instances of Callback")
+            callback.model = model
+
+    def on_train_begin(self) -> None:
+        """Call every callback's hook."""
+        for callback in self.callbacks:
+            callback.on_train_begin()
+
+    def on_train_end(self) -> None:
+        """Call every callback's hook."""
+        for callback in self.callbacks:
+            callback.on_train_end()
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        """Call every callback's hook."""
+        for callback in self.callbacks:
+            callback.on_epoch_begin(epoch)
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """Call every callback's hook."""
+        for callback in self.callbacks:
+            callback.on_epoch_end(epoch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
+        """Call every callback's hook."""
+        for callback in self.callbacks:
+            callback.on_train_batch_end(batch, logs)
+
+
+class History(Callback):
+    """Record every epoch's figures: ``history["loss"]`` is a list, one entry an epoch."""
+
+    def __init__(self) -> None:
+        self.epoch: list[int] = []
+        self.history: dict[str, list[float]] = {}
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """Record."""
+        self.epoch.append(epoch)
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(value)
+
+
+class _Monitor(Callback):
+    """What watching one figure takes: which one, and which way is better."""
+
+    def __init__(self, monitor: str, min_delta: float, mode: Mode):
+        if mode not in ("auto", "min", "max"):
+            raise OptionError(f"{type(self).__name__}: mode={mode!r}; expected auto, min or max")
+        self.monitor = monitor
+        self.min_delta = abs(min_delta)
+        rising = mode == "max" or (mode == "auto" and any(word in monitor for word in ("acc", "auc")))
+        self.sign = 1.0 if rising else -1.0
+        self.best = -math.inf  # of sign * figure
+
+    def on_train_begin(self) -> None:
+        """Forget an earlier fit."""
+        self.best = -math.inf
+
+    def improved(self, logs: Logs) -> bool:
+        """Tell whether the figure is better than ever, and remember it."""
+        if self.monitor not in logs:
+            raise OptionError(
+                f"{type(self).__name__}: monitor={self.monitor!r} is not among {', '.join(logs)}; "
+                "validation figures need validation_data or validation_split"
+            )
+        value = self.sign * logs[self.monitor]
+        if value - self.min_delta > self.best:
+            self.best = value
+            return True
+        return False
+
+
+class EarlyStopping(_Monitor):
+    """Stop when a figure has not become better for `patience` epochs.
+
+    Parameters
+    ----------
+    monitor : str
+        Name of the figure: "loss", "val_loss", "val_accuracy", ...
+    min_delta : float
+        The least that counts as better.
+    patience : int
+        Epochs without a better figure before the fit stops.
+    mode : {"auto", "min", "max"}
+        Which way is better; "auto" takes accuracy and AUC to rise, all others to fall.
+    restore_best_weights : bool
+        Go back to the weights of the best epoch at the end.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        min_delta: float = 0.0,
+        patience: int = 0,
+        mode: Mode = "auto",
+        restore_best_weights: bool = False,
+    ):
+        super().__init__(monitor, min_delta, mode)
+        self.patience = patience
+        self.restore_best_weights = restore_best_weights
+        self.stopped_epoch = 0
+
+    def on_train_begin(self) -> None:
+        """Forget an earlier fit."""
+        super().on_train_begin()
+        self.waited = 0
+        self._weights: list[NDArray[Any]] | None = None
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """Look at the figure."""
+        if self.improved(logs):
+            self.waited = 0
+            if self.restore_best_weights:
+                self._weights = self.model.get_weights()
+            return
+        self.waited += 1
+        if self.waited >= max(self.patience, 1):
+            self.stopped_epoch = epoch
+            self.model.stop_training = True
+
+    def on_train_end(self) -> None:
+        """Restore the best weights, if that is wanted."""
+        if self._weights is not None:
+            self.model.set_weights(self._weights)
+
+
+class ModelCheckpoint(_Monitor):
+    """Save the model after each epoch.
+
+    Parameters
+    ----------
+    filepath : path
+        May hold ``{epoch}`` (from 1 on) and names of figures: ``"model-{epoch:02d}-{val_loss:.2f}.safetensors"``.
+    monitor, mode
+        See `EarlyStopping`.
+    save_best_only : bool
+        Save only when the figure is better than ever.
+    """
+
+    def __init__(
+        self,
+        filepath: str | os.PathLike[str],
+        monitor: str = "val_loss",
+        save_best_only: bool = False,
+        mode: Mode = "auto",
+    ):
+        super().__init__(monitor, 0.0, mode)
+        self.filepath = os.fspath(filepath)
+        self.save_best_only = save_best_only
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """Save."""
+        if self.save_best_only and not self.improved(logs):
+            return
+        try:
+            path = self.filepath.format(epoch=epoch + 1, **logs)
+        except KeyError as error:
+            known = ", ".join(["epoch", *logs])
+            raise OptionError(f"ModelCheckpoint: {self.filepath!r} asks for {error}; there is {known}") from None
+        self.model.save(path)
+
+
+class ReduceLROnPlateau(_Monitor):
+    """Lower the learning rate when a figure has not become better for `patience` epochs.
+
+    Parameters
+    ----------
+    monitor, mode, min_delta
+        See `EarlyStopping`.
+    factor : float
+        What the learning rate is multiplied by.
+    patience, cooldown : int
+        Epochs to wait before lowering, and after it before counting again.
+    min_lr : float
+        Never below this.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        mode: Mode = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ):
+        super().__init__(monitor, min_delta, mode)
+        if not 0.0 < factor < 1.0:
+            raise OptionError(f"ReduceLROnPlateau: factor={factor}; expected 0 < factor < 1")
+        self.factor, self.patience, self.cooldown, self.min_lr = factor, patience, cooldown, min_lr
+
+    def on_train_begin(self) -> None:
+        """Forget an earlier fit."""
+        super().on_train_begin()
+        self.waited = self.cooling = 0
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """Look at the figure."""
+        optimizer = self.model.optimizer
+        logs["learning_rate"] = optimizer.learning_rate
+        better = self.improved(logs)
+        if self.cooling:
+            self.cooling -= 1
+            self.waited = 0
+        if better:
+            self.waited = 0
+        elif not self.cooling:
+            self.waited += 1
+            if self.waited >= self.patience:
+                optimizer.learning_rate = max(optimizer.learning_rate * self.factor, self.min_lr)
+                self.waited, self.cooling = 0, self.cooldown
+
+
+class CSVLogger(Callback):
+    """Write every epoch's figures to a CSV file, one line an epoch, at once.
+
+    Parameters
+    ----------
+    filename : path
+    separator : str
+    append : bool
+        Go on with the file that is there.
+    """
+
+    def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False):
+        self.path = Path(filename)
+        self.separator = separator
+        self.append = append
+        self._names: list[str] | None = None
+
+    def on_train_begin(self) -> None:
+        """Begin a new file, or find out the columns of the one to go on with."""
+        self._names = None
+        if self.append and self.path.exists() and self.path.stat().st_size:
+            with self.path.open(newline="", encoding="utf-8") as file:
+                self._names = next(csv.reader(file, delimiter=self.separator))[1:]
+        else:
+            self.path.write_text("", encoding="utf-8")
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """Write a line."""
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, delimiter=self.separator)
+            if self._names is None:
+                self._names = sorted(logs)
+                writer.writerow(["epoch", *self._names])
+            writer.writerow([epoch, *(np.float64(logs[n]) if n in logs else "" for n in self._names)])

@@ -1,0 +1,78 @@
+"""Progress of a fit, on standard error: a live bar on a terminal, plain lines elsewhere, nothing with ``verbose=0``."""
+
+import sys
+import time
+from typing import Any, Literal, TypeAlias
+
+from .callbacks import Callback, Logs
+
+__all__ = ["Progress", "Verbose", "figures"]
+
+Verbose: TypeAlias = Literal["auto", 0, 1, 2]
+
+
+def figures(logs: Logs) -> str:
+    """Return figures as one line: ``loss 0.1234  accuracy 0.9876``."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in logs.items())
+
+
+class Progress(Callback):
+    """Show loss, metrics, sequences/s and the time left of each epoch.
+
+    Parameters
+    ----------
+    epochs, batches, sequences : int
+        How many epochs there are (the number after the last one), batches an epoch, sequences an epoch.
+    verbose : {"auto", 0, 1, 2}
+        0 nothing, 1 a bar, 2 a line an epoch; "auto" is 1 on a terminal, else 2.
+    """
+
+    def __init__(self, epochs: int, batches: int, sequences: int, verbose: Verbose = "auto"):
+        self.epochs, self.batches, self.sequences = epochs, batches, sequences
+        on_terminal = sys.stderr.isatty()
+        self.lines = verbose == 2 or (verbose in ("auto", 1) and not on_terminal)
+        self.bar = not self.lines and verbose in ("auto", 1)
+        self._live: Any = None
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        """Begin a bar."""
+        self.began = time.perf_counter()
+        if self.bar:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._live = Progress(
+                TextColumn("epoch {task.fields[epoch]}"),
+                BarColumn(),
+                TextColumn("{task.fields[figures]}"),
+                TextColumn("{task.fields[speed]:,.0f} sequences/s"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._task = self._live.add_task(
+                "", total=self.batches, epoch=f"{epoch + 1}/{self.epochs}", figures="", speed=0.0
+            )
+            self._live.start()
+
+    def _speed(self, batches: int) -> float:
+        return self.sequences * batches / self.batches / max(time.perf_counter() - self.began, 1e-9)
+
+    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
+        """Move the bar on."""
+        if self._live is not None:
+            self._live.update(self._task, completed=batch + 1, figures=figures(logs), speed=self._speed(batch + 1))
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """Finish the bar, or print a line."""
+        if self._live is not None:
+            self._live.update(self._task, completed=self.batches, figures=figures(logs))
+            self.close()
+        elif self.lines:
+            speed = f"{self._speed(self.batches):,.0f} sequences/s"
+            print(f"epoch {epoch + 1}/{self.epochs}  {figures(logs)}  {speed}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Give the terminal back, also after an error."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
