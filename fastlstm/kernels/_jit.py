@@ -5,8 +5,10 @@ division. No ``fastmath``: it would let NaN and infinity vanish, and results dep
 product and a sum shall be one rounding, the kernel says ``fma``.
 """
 
+import hashlib
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -18,11 +20,28 @@ _FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": 
 _warned = False
 
 
+def _stamp() -> str:
+    """Return a digest of every source that kernels are made of.
+
+    Numba takes compiled code as fresh while the kernel's own file is unchanged; but a kernel also holds what it calls
+    in other files, and its arrays' layout is theirs too.
+    """
+    digest = hashlib.sha256()
+    package = Path(__file__).parent.parent
+    for room in ("simd", "kernels"):
+        for source in sorted((package / room).glob("*.py")):
+            digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+_STAMP = _stamp()
+
+
 def jit(function: Callable[..., Any]) -> Any:
     """Compile `function` at its first call and keep the machine code where Numba finds a folder that it may write."""
     global _warned
     try:
-        return numba.njit(cache=True, **_FLAGS)(function)
+        kernel: Any = numba.njit(cache=True, **_FLAGS)(function)
     except RuntimeError:  # no folder can be written: not a reason to fail an import
         if not _warned:
             _warned = True
@@ -33,6 +52,8 @@ def jit(function: Callable[..., Any]) -> Any:
                 stacklevel=3,
             )
         return numba.njit(**_FLAGS)(function)
+    kernel._cache._cache_file._source_stamp = _STAMP  # no public way; test_jit.py fails should a Numba drop it
+    return kernel
 
 
 def jit_inner(function: Callable[..., Any]) -> Any:

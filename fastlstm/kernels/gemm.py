@@ -221,15 +221,21 @@ def _pack_block(b, b_stride, b_rows, first, k, n, packed, place):
 def _pack_columns(a, i, a_stride, k, height, packed, place, sums, m):
     """Pack `height` columns of A, k rows of them from element `i`, row by row at ``packed[place:]``; add up the sums.
 
-    Each store writes a whole register: what it writes beyond `height`, the next row overwrites.
+    Where a register holds a whole row, each store writes all of it: what is beyond `height`, the next row overwrites.
     """
-    total = load_n(sums, m, height) if len(sums) else splat(packed, 0.0)
-    for r in range(k):
-        row = load_n(a, i + r * a_stride, height)
-        store(packed, place + r * height, row)
-        total = total + row
-    if len(sums):
-        store_n(sums, m, total, height)
+    lanes = lanes_of(packed)
+    for h in range(0, height, lanes):
+        count = min(lanes, height - h)
+        total = load_n(sums, m + h, count) if len(sums) else splat(packed, 0.0)
+        for r in range(k):
+            row = load_n(a, i + r * a_stride + h, count)
+            if height <= lanes:
+                store(packed, place + r * height, row)
+            else:
+                store_n(packed, place + r * height + h, row, count)
+            total = total + row
+        if len(sums):
+            store_n(sums, m + h, total, count)
 
 
 @jit

@@ -205,7 +205,7 @@ def infer(x, hidden, cells, units, batch_sizes, packed, recurrent, bias, scratch
     count = batch_sizes[0]
     h_from = 0
     t = 0
-    while t < len(batch_sizes) and batch_sizes[t] > begin:
+    while t < len(batch_sizes) and begin < min(batch_sizes[t], end):
         used = 0  # gate rows of this chunk
         after = t  # first step beyond it
         row = h_from + (batch_sizes[t - 1] if t else count) - count  # of x, at step t

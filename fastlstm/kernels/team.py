@@ -30,7 +30,7 @@ class _Worker:
         self._wake.acquire()
         self._done.acquire()
         self._job: Callable[[], None] | None = None
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
         threading.Thread(target=self._run, name="fastlstm", daemon=True).start()
 
     def _run(self) -> None:
@@ -40,19 +40,16 @@ class _Worker:
                 assert self._job is not None
                 self._job()
             except BaseException as error:
-                self._error = error
+                self.error = error
             self._job = None  # keeps no array alive while parked
             self._done.release()
 
     def start(self, job: Callable[[], None]) -> None:
-        self._job, self._error = job, None
+        self._job = job
         self._wake.release()
 
-    def join(self) -> None:
+    def wait(self) -> None:
         self._done.acquire()
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
 
 
 class _Team:
@@ -188,12 +185,18 @@ def share(
 
 
 def _join(workers: list[_Worker]) -> None:
-    """Wait for all, then raise the first error."""
-    errors = []
+    """Wait for all, then raise the first error; an interrupt waits too, for the parts write to the caller's arrays."""
+    errors: list[BaseException] = []
     for worker in workers:
-        try:
-            worker.join()
-        except BaseException as error:  # noqa: PERF203 - every worker must be waited for
-            errors.append(error)
+        waiting = True
+        while waiting:
+            try:
+                worker.wait()
+                waiting = False
+            except BaseException as error:  # noqa: PERF203 - a signal's handler raised
+                errors.append(error)
+        if worker.error is not None:
+            errors.append(worker.error)
+            worker.error = None
     if errors:
         raise errors[0]

@@ -186,6 +186,12 @@ class Layer:
         arrays = {name: np.asarray(value) for name, value in tensors.items()}
         if not self.built:
             self.build(self.features_from(arrays))
+            try:
+                self.load_state_dict(tensors)
+            except ShapeError:  # what did not fit shall not decide for how many features this layer is
+                self.params, self.features_in = {}, None
+                raise
+            return
         if missing := self.params.keys() - arrays.keys():
             raise ShapeError(f"{self.kind}: no tensor {sorted(missing)}; given: {sorted(arrays)}")
         if unknown := arrays.keys() - self.params.keys():

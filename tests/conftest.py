@@ -1,0 +1,37 @@
+"""What all tests share: Hypothesis without a deadline (the first example of a kernel compiles it), and the team."""
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "fastlstm",
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("ci", settings.get_profile("fastlstm"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "fastlstm")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20240229)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture
+def share_everything(monkeypatch):
+    """Share even the smallest call over the threads that are set, and put both back afterwards."""
+    from fastlstm.kernels import team
+
+    before = team.get_num_threads()
+    monkeypatch.setattr(team, "SERIAL_BELOW", 0.0)
+    yield
+    team.set_num_threads(before)

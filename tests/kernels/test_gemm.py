@@ -1,0 +1,189 @@
+"""Packed products against float64, and what the module promises: bits that depend on nothing but the operands."""
+
+from itertools import pairwise
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastlstm.kernels import gemm
+from tests import strategies
+from tests.tolerances import assert_bitwise_equal, assert_gradients_close
+
+SAME_ROWS = np.empty(0, np.int64)
+
+
+def packed(b):
+    """Pack B (K, N)."""
+    k, n = b.shape
+    out = np.full(gemm.panels(n, b.dtype) * k * gemm.panel_width(b.dtype), np.nan, b.dtype)
+    gemm.pack(b.reshape(-1), n, 1, k, n, out)
+    return out
+
+
+def padded(bias):
+    out = np.zeros(gemm.panels(len(bias), bias.dtype) * gemm.panel_width(bias.dtype), bias.dtype)
+    out[: len(bias)] = bias
+    return out
+
+
+def product(a, b, bias, parts=None):
+    """Return ``bias + a @ b``, rows computed in parts with the bounds `parts`."""
+    (m, k), n = a.shape, b.shape[1]
+    out = np.full((m, n), np.nan, a.dtype)
+    parts = parts or [0, m]
+    for begin, end in pairwise(parts):
+        gemm.product(a, k, packed(b), k, padded(bias), out, n, n, begin, end)
+    return out
+
+
+def over_rows(a, b, b_rows=SAME_ROWS, parts=None, want_sums=True):
+    """Return ``a.T @ b[b_rows]`` and the column sums of a, columns of a computed in parts."""
+    (rows, m), n = a.shape, b.shape[1]
+    out = np.full((m, n), np.nan, a.dtype)
+    sums = np.full(m if want_sums else 0, np.nan, a.dtype)
+    scratch = np.full(gemm.scratch_size(n, a.dtype), np.nan, a.dtype)
+    parts = parts or [0, m]
+    for begin, end in pairwise(parts):
+        gemm.product_over_rows(a, m, b, n, b_rows, rows, out, n, sums, scratch, begin, end)
+    return out, sums
+
+
+def operands(m, k, n, seed, dtype):
+    rng = np.random.default_rng(seed)
+    return (rng.standard_normal(shape).astype(dtype) for shape in ((m, k), (k, n), (n,)))
+
+
+def bound(dtype, k):
+    """What a chain of k roundings may lose, of values whose largest is the scale."""
+    return 4 * k * np.finfo(dtype).eps
+
+
+def test_pack_puts_each_element_where_the_module_says(dtype):
+    k, width = 3, gemm.panel_width(np.dtype(dtype))
+    n = width + 5
+    b = np.arange(1, k * n + 1, dtype=dtype).reshape(k, n)
+    p = packed(b).reshape(2, k, width)
+    assert_bitwise_equal(p[0], b[:, :width])
+    assert_bitwise_equal(p[1, :, :5], b[:, width:])
+    assert not p[1, :, 5:].any()
+
+
+def test_pack_takes_a_transposed_matrix_by_its_strides(dtype, rng):
+    b = rng.standard_normal((7, 5)).astype(dtype)
+    k, n = 5, 7
+    out = np.empty(gemm.panels(n, b.dtype) * k * gemm.panel_width(b.dtype), dtype)
+    gemm.pack(b.reshape(-1), 1, 5, k, n, out)
+    assert_bitwise_equal(out, packed(np.ascontiguousarray(b.T)))
+
+
+@given(strategies.matrices_mkn(), strategies.seeds(), strategies.float_types())
+def test_product_is_bias_plus_a_times_b(mkn, seed, dtype):
+    a, b, bias = operands(*mkn, seed, dtype)
+    exact = bias.astype(np.float64) + a.astype(np.float64) @ b.astype(np.float64)
+    assert_gradients_close(product(a, b, bias), exact, what="product", bound=bound(dtype, mkn[1] + 1))
+
+
+@given(strategies.matrices_mkn(), strategies.seeds(), strategies.float_types(), st.data())
+def test_product_has_the_same_bits_however_its_rows_are_shared(mkn, seed, dtype, data):
+    a, b, bias = operands(*mkn, seed, dtype)
+    parts = data.draw(strategies.cuts_of(mkn[0]))
+    assert_bitwise_equal(product(a, b, bias, parts), product(a, b, bias))
+
+
+@given(strategies.matrices_mkn(), strategies.seeds(), strategies.float_types())
+def test_product_of_a_row_alone_has_the_same_bits(mkn, seed, dtype):
+    a, b, bias = operands(*mkn, seed, dtype)
+    alone = [product(np.ascontiguousarray(a[m : m + 1]), b, bias) for m in range(mkn[0])]
+    assert_bitwise_equal(product(a, b, bias), np.concatenate(alone))
+
+
+def test_product_walks_in_blocks_when_the_left_operand_outgrows_the_cache(dtype, rng):
+    m, k, n = 137, 2000, 7  # several blocks of rows, the last one odd
+    a, b, bias = operands(m, k, n, 1, dtype)
+    exact = bias.astype(np.float64) + a.astype(np.float64) @ b.astype(np.float64)
+    assert_gradients_close(product(a, b, bias), exact, bound=bound(dtype, k) / 8)
+
+
+def test_product_is_a_chain_of_fused_multiply_adds_begun_from_the_bias():
+    # exact in float32 only if nothing between the bias and the last product is rounded on its own:
+    # -1 + (1 + e)(1 - e) = -e^2, where the product alone rounds to 1 and leaves 0
+    e = np.float32(2.0**-12)
+    a, b = np.array([[1 + e]], np.float32), np.array([[1 - e]], np.float32)
+    assert product(a, b, np.array([-1], np.float32)).item() == -(float(e) ** 2)
+
+
+def test_product_of_rows_reads_and_writes_with_strides(dtype, rng):
+    m, k, n = 5, 6, 9
+    wide_a, wide_out = rng.standard_normal((m, k + 4)).astype(dtype), np.full((m, n + 3), 7, dtype)
+    b, bias = rng.standard_normal((k, n)).astype(dtype), rng.standard_normal(n).astype(dtype)
+    gemm.product(wide_a, k + 4, packed(b), k, padded(bias), wide_out, n + 3, n, 0, m)
+    assert_bitwise_equal(wide_out[:, :n], product(np.ascontiguousarray(wide_a[:, :k]), b, bias))
+    assert (wide_out[:, n:] == 7).all()
+
+
+def test_nan_stays_in_its_row(dtype, rng):
+    a, b, bias = operands(9, 4, 40, 2, dtype)
+    clean = product(a, b, bias)
+    a[4, 1] = np.nan
+    spoilt = product(a, b, bias)
+    assert np.isnan(spoilt[4]).all()
+    assert_bitwise_equal(np.delete(spoilt, 4, axis=0), np.delete(clean, 4, axis=0))
+
+
+@given(
+    st.sampled_from([1, 2, 5, gemm.ROW_BLOCK - 1, gemm.ROW_BLOCK, gemm.ROW_BLOCK + 1, 2 * gemm.ROW_BLOCK + 3]),
+    st.integers(1, 30),
+    st.integers(1, 150),
+    strategies.seeds(),
+    strategies.float_types(),
+    st.data(),
+)
+def test_product_over_rows_is_a_transposed_times_b(rows, m, n, seed, dtype, data):
+    rng = np.random.default_rng(seed)
+    a, b = rng.standard_normal((rows, m)).astype(dtype), rng.standard_normal((rows + 3, n)).astype(dtype)
+    b_rows = rng.integers(0, rows + 3, rows)
+    out, sums = over_rows(a, b, b_rows)
+    assert_gradients_close(out, a.T.astype(np.float64) @ b[b_rows].astype(np.float64), bound=bound(dtype, rows))
+    assert_gradients_close(sums, a.astype(np.float64).sum(axis=0), bound=bound(dtype, rows) + 1e-12)
+    parts = data.draw(strategies.cuts_of(m))
+    again, again_sums = over_rows(a, b, b_rows, parts)
+    assert_bitwise_equal(again, out, what="product in parts")
+    assert_bitwise_equal(again_sums, sums, what="sums in parts")
+
+
+def test_product_over_rows_pairs_equal_rows_where_none_are_named(dtype, rng):
+    a, b = rng.standard_normal((11, 5)).astype(dtype), rng.standard_normal((11, 33)).astype(dtype)
+    plain, _ = over_rows(a, b)
+    named, _ = over_rows(a, b, np.arange(11))
+    assert_bitwise_equal(plain, named)
+
+
+def test_sums_are_left_out_where_not_wanted(dtype, rng):
+    a, b = rng.standard_normal((4, 5)).astype(dtype), rng.standard_normal((4, 6)).astype(dtype)
+    out, sums = over_rows(a, b, want_sums=False)
+    assert len(sums) == 0
+    assert_bitwise_equal(out, over_rows(a, b)[0])
+
+
+def test_a_product_over_no_rows_is_zero(dtype):
+    out, sums = over_rows(np.empty((0, 3), dtype), np.empty((0, 40), dtype))
+    assert not out.any()
+    assert not sums.any()
+
+
+@numba.njit
+def _tile_height(rows):
+    return gemm.tile_height(rows)
+
+
+@pytest.mark.parametrize("rows", range(1, 40))
+def test_tiles_cut_any_number_of_rows_without_remainder(rows):
+    left, heights = rows, []
+    while left:
+        heights.append(_tile_height(left))
+        assert 1 <= heights[-1] <= min(left, 6)
+        left -= heights[-1]
+    assert rows == 1 or 1 not in heights, f"{rows} rows are cut {heights}: a single row is bound by loads"

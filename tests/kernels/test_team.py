@@ -1,0 +1,222 @@
+"""Sharing a call over cores: every part once, errors and interrupts leave a team that works, fork and many threads."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastlstm.errors import OptionError
+from fastlstm.kernels import team
+
+
+@pytest.fixture
+def threads(share_everything):
+    """Return `set_num_threads`; calls of any size are shared."""
+    return team.set_num_threads
+
+
+def mark(out, begin, end):
+    out[begin:end] += 1
+
+
+@given(
+    st.integers(1, 200), st.integers(1, 9), st.one_of(st.none(), st.lists(st.integers(1, 50), min_size=1, max_size=40))
+)
+def test_a_cut_covers_the_range_in_order(count, parts, weights):
+    weights = None if weights is None else np.array(weights, float)
+    count = count if weights is None else len(weights)
+    bounds = team.cut(count, parts, weights)
+    assert len(bounds) == parts + 1
+    assert bounds[0] == 0
+    assert bounds[-1] == count
+    assert bounds == sorted(bounds)
+
+
+@given(st.lists(st.integers(1, 50), min_size=2, max_size=60), st.integers(2, 4))
+def test_no_part_of_a_weighted_cut_holds_more_than_its_share_and_one_element(weights, parts):
+    weights = np.array(weights, float)
+    loads = [weights[begin:end].sum() for begin, end in pairwise(team.cut(len(weights), parts, weights))]
+    assert max(loads) <= weights.sum() / parts + weights.max()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("wanted", [1, 2, 3, 5])
+def test_every_element_is_done_once(threads, count, wanted):
+    threads(wanted)
+    out = np.zeros(count)
+    team.share(mark, out, count=count, cost=1.0)
+    assert (out == 1).all()
+
+
+def test_each_part_gets_its_own_argument(threads):
+    threads(3)
+    used = []
+    team.share(lambda own, begin, end: used.append((own, begin, end)), count=9, cost=1.0, each=["a", "b", "c"])
+    assert sorted(used) == [("a", 0, 3), ("b", 3, 6), ("c", 6, 9)]
+
+
+def test_small_work_stays_on_the_callers_thread():
+    seen = []
+    team.share(lambda begin, end: seen.append(threading.get_ident()), count=1000, cost=1.0)
+    assert seen == [threading.get_ident()]
+
+
+def test_large_work_is_shared_over_as_many_threads_as_are_set(threads):
+    threads(3)
+    seen = []
+    team.share(lambda begin, end: seen.append(threading.get_ident()), count=3, cost=1e9)
+    assert len(set(seen)) == 3
+
+
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_an_error_in_any_part_comes_out_and_the_team_goes_on(threads, where):
+    threads(3)
+
+    def fail(begin, end):
+        if begin == where:
+            raise RuntimeError("part")
+
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="part"):
+            team.share(fail, count=3, cost=1.0)
+    out = np.zeros(3)
+    team.share(mark, out, count=3, cost=1.0)
+    assert out.tolist() == [1, 1, 1]
+
+
+def test_a_call_within_a_call_runs_serially(threads):
+    threads(2)
+    out = np.zeros((2, 10))
+
+    def outer(begin, end):
+        for row in range(begin, end):
+            team.share(mark, out[row], count=10, cost=1.0)
+
+    team.share(outer, count=2, cost=1.0)
+    assert (out == 1).all()
+
+
+def test_a_second_caller_does_not_wait_for_the_team(threads):
+    threads(2)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(begin, end):
+        begun.set()
+        assert go_on.wait(30)
+
+    holder = threading.Thread(target=team.share, args=(hold,), kwargs={"count": 2, "cost": 1.0})
+    holder.start()
+    assert begun.wait(30)
+    out = np.zeros(2)
+    team.share(mark, out, count=2, cost=1.0)  # would hang here
+    go_on.set()
+    holder.join(30)
+    assert out.tolist() == [1, 1]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers on this platform")
+def test_an_interrupt_while_waiting_leaves_no_part_running(threads):
+    """Ctrl-C arrives while the caller has done its part and waits: the next call must not meet the old job."""
+    threads(2)
+
+    class Interrupt(Exception):
+        pass
+
+    def interrupt(signum, frame):
+        raise Interrupt
+
+    running = threading.Event()
+
+    def slow_second_part(begin, end):
+        if begin:
+            running.set()
+            time.sleep(0.5)
+            running.clear()
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(Interrupt):
+            team.share(slow_second_part, count=2, cost=1.0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert not running.is_set(), "share returned while a worker was still writing to the caller's arrays"
+    for _ in range(3):
+        done = np.zeros(2)
+
+        def late_second_part(begin, end, done=done):
+            if begin:
+                time.sleep(0.05)
+            done[begin:end] += 1
+
+        team.share(late_second_part, count=2, cost=1.0)
+        assert done.tolist() == [1, 1], "share returned before its workers had finished"
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, True, "2", None])
+def test_the_number_of_threads_is_a_whole_number_from_one_on(count):
+    before = team.get_num_threads()
+    with pytest.raises(OptionError, match="set_num_threads"):
+        team.set_num_threads(count)
+    assert team.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"NUMBA_NUM_THREADS": "3", "OMP_NUM_THREADS": "5"}, 3),
+        ({"OMP_NUM_THREADS": "5"}, 5),
+        ({"OMP_NUM_THREADS": "nonsense"}, None),
+    ],
+)
+def test_threads_to_begin_with(monkeypatch, variables, expected):
+    for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert team._usable_cores() == (expected or usable)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_fork_after_use():
+    """Parent and child both go on sharing work; in a process of its own, for the sake of this one's threads."""
+    program = """
+        import os, warnings
+        import numpy as np
+        from fastlstm.kernels import team
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of fork beside threads: our case
+        team.SERIAL_BELOW = 0.0
+        team.set_num_threads(2)
+
+        def mark(out, begin, end):
+            out[begin:end] += 1
+
+        def works():
+            out = np.zeros(4)
+            team.share(mark, out, count=4, cost=1.0)
+            return (out == 1).all()
+
+        assert works()
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if works() and works() else 1)
+        assert works()
+        assert os.waitpid(child, 0)[1] == 0, "the child failed"
+        print("both work")
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.stdout.strip() == "both work", result.stderr

@@ -1,0 +1,219 @@
+"""What layers accept, and the errors for what they do not: each names what was given and what was expected."""
+
+import numpy as np
+import pytest
+
+import fastlstm as fl
+from fastlstm.errors import DataError, FastLSTMError, NotBuiltError, OptionError, ShapeError
+from tests.tolerances import assert_bitwise_equal
+
+
+@pytest.fixture
+def lstm():
+    layer = fl.LSTM(4, return_sequences=True)
+    layer.build(3, 0)
+    return layer
+
+
+@pytest.fixture
+def x(rng):
+    return rng.integers(-3, 4, (5, 6, 3)).astype(np.float32)  # whole numbers: exact in every type
+
+
+# --- accepted and right ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["float16", ">f4", ">f8", "<f8", "int8", ">i2", "int64", "longdouble"])
+def test_any_real_type_and_byte_order(lstm, x, kind):
+    assert_bitwise_equal(lstm(x.astype(kind)), lstm(x))
+
+
+def test_unsigned_and_boolean_arrays(lstm, x):
+    assert_bitwise_equal(lstm(np.abs(x).astype(np.uint8)), lstm(np.abs(x)))
+    assert_bitwise_equal(lstm(x > 0), lstm((x > 0).astype(np.float32)))
+
+
+@pytest.mark.parametrize(
+    "relaid",
+    [
+        np.asfortranarray,
+        lambda x: np.repeat(x, 2, axis=2)[:, :, ::2],
+        lambda x: np.repeat(x, 3, axis=1)[:, ::3],
+        lambda x: x[::-1].copy()[::-1],
+        lambda x: x.transpose(1, 2, 0).copy().transpose(2, 0, 1),
+        lambda x: x.tolist(),
+        lambda x: list(x),
+        lambda x: tuple(np.asfortranarray(part) for part in x),
+        lambda x: [part.tolist() for part in x],
+    ],
+)
+def test_any_layout(lstm, x, relaid):
+    y = lstm(relaid(x))
+    assert_bitwise_equal(np.stack(list(y)), np.ascontiguousarray(lstm(x)))
+
+
+def test_read_only_arrays(lstm, x):
+    expected = lstm(x)
+    one = lstm(x[:, :1])
+    x.flags.writeable = False
+    assert_bitwise_equal(lstm(x), expected)
+    assert_bitwise_equal(lstm(x[:, :1]), one)  # one step: the rows are the array's own memory
+    assert_bitwise_equal(lstm(np.broadcast_to(x[:1], x.shape))[3], expected[0])
+    assert_bitwise_equal(
+        fl.LSTM(4, return_sequences=True)(np.broadcast_to(0.0, (2, 2, 2))), np.zeros((2, 2, 4), np.float32)
+    )
+
+
+def test_lengths_of_any_integer_type(lstm, x):
+    lengths = [6, 1, 3, 3, 2]
+    expected = lstm(x, lengths=lengths)
+    for kind in ("int8", "uint8", ">i4", "uint64"):
+        assert_bitwise_equal(lstm(x, lengths=np.array(lengths, kind)), expected)
+
+
+def test_an_initial_state_of_any_type(lstm, x):
+    h, c = np.ones((5, 4)), np.full((5, 4), 2)
+    expected = lstm(x, initial_state=fl.LSTMState(h, c))
+    assert_bitwise_equal(lstm(x, initial_state=(h.astype(">f4"), c.astype(np.int8))), expected)
+    assert_bitwise_equal(lstm(x, initial_state=[np.asfortranarray(h), c.tolist()]), expected)
+
+
+def test_inputs_are_not_written_to(lstm, x):
+    kept = x.copy()
+    lstm(x)
+    fl.Dense(3, activation="relu")(x)
+    fl.Dropout(0.5)(x)
+    assert_bitwise_equal(x, kept)
+
+
+# --- refused, with words ----------------------------------------------------------------------------------------------
+
+
+REFUSED = {
+    "wrong feature count": (lambda x: (x[:, :, :2], None), ShapeError, r"2 features.*built for 3"),
+    "rank 2": (lambda x: (x[0], None), ShapeError, r"rank 2; expected rank 3"),
+    "rank 4": (lambda x: (x[None], None), ShapeError, r"rank 4; expected rank 3"),
+    "a scalar": (lambda x: (1.0, None), ShapeError, r"rank 0"),
+    "None": (lambda x: (None, None), DataError, r"dtype object"),
+    "empty list": (lambda x: ([], None), DataError, r"empty list"),
+    "no sequences": (lambda x: (x[:0], None), DataError, r"no sequences"),
+    "no timesteps": (lambda x: (x[:, :0], None), DataError, r"no timesteps"),
+    "a list with a sequence of length 0": (lambda x: ([x[0], x[1, :0]], None), DataError, r"sequence 1 has length 0"),
+    "a list with other features": (lambda x: ([x[0], x[1, :, :2]], None), ShapeError, r"sequence 1 has 2 features"),
+    "a list with a wrong rank": (lambda x: ([x[0], x[1, :, 0]], None), ShapeError, r"sequence 1 has shape \(6,\)"),
+    "length 0": (lambda x: (x, [6, 0, 3, 3, 2]), DataError, r"lengths\[1\] is 0; expected 1 to 6"),
+    "length past the array": (lambda x: (x, [6, 1, 7, 3, 2]), DataError, r"lengths\[2\] is 7"),
+    "negative length": (lambda x: (x, [6, 1, -1, 3, 2]), DataError, r"lengths\[2\] is -1"),
+    "too few lengths": (lambda x: (x, [6, 1]), ShapeError, r"lengths has shape \(2,\); expected \(5,\)"),
+    "lengths that are no integers": (lambda x: (x, [1.0] * 5), DataError, r"lengths has dtype float64"),
+    "lengths of a list": (lambda x: (list(x), [6] * 5), OptionError, r"list of arrays has its own lengths"),
+    "text": (lambda x: (np.full(x.shape, "a"), None), DataError, r"dtype"),
+    "complex numbers": (lambda x: (x * 1j, None), DataError, r"complex"),
+    "a nest of lists that is no array": (lambda x: ([[[1, 2], [3]], [[1, 2]]], None), ShapeError, r"sequence|array"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("both_ways", [False, True])
+def test_errors_name_what_was_given(lstm, x, case, both_ways):
+    make, kind, words = REFUSED[case]
+    layer = lstm
+    if both_ways:
+        layer = fl.Bidirectional(fl.LSTM(4, return_sequences=True))
+        layer.build(3, 0)
+    expected = layer(x)
+    given, lengths = make(x)
+    with pytest.raises(kind, match=words) as caught:
+        layer(given, lengths=lengths)
+    assert layer.kind in str(caught.value), "the error does not name the layer"
+    assert_bitwise_equal(layer(x), expected)  # nothing is lost
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        np.zeros((5, 4)),
+        (np.zeros((5, 4)),),
+        (np.zeros((5, 4)), np.zeros((5, 3))),
+        (np.zeros((4, 4)), np.zeros((5, 4))),
+        (np.zeros(4), np.zeros(4)),
+        ("h", "c"),
+        7,
+    ],
+)
+def test_an_initial_state_that_does_not_fit(lstm, x, state):
+    with pytest.raises(ShapeError, match=r"initial_state.*\(5, 4\)"):
+        lstm(x, initial_state=state)
+
+
+@pytest.mark.parametrize(
+    ("layer", "given"),
+    [
+        (lambda: fl.Dense(2), np.zeros((2, 4))),
+        (lambda: fl.Dense(2), np.zeros((2, 5, 4))),
+        (lambda: fl.LastStep(), np.zeros((2, 5, 4))),
+        (lambda: fl.GlobalMaxPooling1D(), np.zeros((2, 5, 4))),
+        (lambda: fl.Dropout(0.5), np.zeros((2, 5, 4))),
+    ],
+)
+def test_the_other_layers_hold_to_their_feature_count(layer, given):
+    layer = layer()
+    layer.build(3, 0)
+    with pytest.raises(ShapeError, match=rf"{layer.kind}: x has 4 features, this layer was built for 3"):
+        layer(given)
+
+
+def test_our_errors_are_those_that_callers_catch_anyway():
+    assert issubclass(ShapeError, ValueError)
+    assert issubclass(DataError, ValueError)
+    assert issubclass(OptionError, ValueError)
+    assert issubclass(NotBuiltError, RuntimeError)
+    assert all(issubclass(kind, FastLSTMError) for kind in (ShapeError, DataError, OptionError, NotBuiltError))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"units": 0}, "units=0"),
+        ({"units": -2}, "units=-2"),
+        ({"units": 3, "dropout": 1.0}, "dropout=1.0"),
+        ({"units": 3, "dropout": -0.1}, "dropout=-0.1"),
+        ({"units": 3, "recurrent_dropout": 1.5}, "recurrent_dropout=1.5"),
+        ({"units": 3, "dtype": "float16"}, "float16"),
+        ({"units": 3, "dtype": "int32"}, "int32"),
+    ],
+)
+def test_options_that_make_no_sense(options, words):
+    with pytest.raises(OptionError, match=words):
+        fl.LSTM(**options)
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+def test_parameters_before_there_are_any():
+    with pytest.raises(NotBuiltError, match="no parameters yet"):
+        fl.LSTM(3).state_dict()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda tensors: tensors.pop("bias_hh_l0"), "no tensor.*bias_hh_l0"),
+        (lambda tensors: tensors.update(weight_hr_l0=np.zeros((2, 4))), "unknown tensor.*weight_hr_l0"),
+        (lambda tensors: tensors.update(weight_hh_l0=np.zeros((16, 5))), r"weight_hh_l0 has shape \(16, 5\)"),
+        (lambda tensors: tensors.update(weight_ih_l0=np.zeros((3, 16))), r"weight_ih_l0 has shape \(3, 16\)"),
+    ],
+)
+@pytest.mark.parametrize("built", [True, False])
+def test_tensors_that_do_not_fit_change_nothing(lstm, x, change, words, built):
+    expected = lstm(x)
+    tensors = {name: array + 1 for name, array in lstm.state_dict().items()}
+    change(tensors)
+    layer = lstm if built else fl.LSTM(4, return_sequences=True)
+    with pytest.raises(ShapeError, match=words):
+        layer.load_state_dict(tensors)
+    if built:
+        assert_bitwise_equal(layer(x), expected)
+    else:
+        assert layer(np.ones((2, 2, 7))).shape == (2, 2, 4), "a load that failed has fixed the feature count"

@@ -1,0 +1,96 @@
+"""Every operation of ``simd/tile.py`` against the same block of a NumPy array."""
+
+import numba
+import numpy as np
+import pytest
+
+from fastlstm.simd import tile, vector
+from fastlstm.simd.host import REGISTERS
+from tests.tolerances import assert_bitwise_equal
+
+C = tile.COLUMNS
+
+
+@numba.njit
+def _copy_three(a, i, stride, out, o, out_stride):
+    tile.store_rows(tile.load_rows(3, C, a, i, stride), out, o, out_stride)
+
+
+@numba.njit
+def _copy_three_n(a, i, stride, out, o, out_stride, n, m):
+    tile.store_rows_n(tile.load_rows_n(3, C, a, i, stride, n), out, o, out_stride, m)
+
+
+@numba.njit
+def _product_two(a, k, panel, bias, out):
+    acc = tile.splat_columns(2, C, bias, 0)
+    for r in range(k):
+        acc = tile.rank1(acc, a, r, k, panel, r * len(bias))
+    tile.store_rows(acc, out, 0, len(bias))
+
+
+@numba.njit
+def _third_column(a, out):
+    acc = tile.load_rows(2, C, a, 0, len(a) // 2)
+    tile.store_rows(tile.column(acc, 2), out, 0, len(out) // 2)
+
+
+@numba.njit
+def _arithmetic(a, out):
+    x = tile.load_rows(1, C, a, 0, len(a))
+    y = (x + x) * x - x / vector.splat(x, 2.0) + tile.zeros(1, C, a)
+    tile.store_rows(vector.fma(-x, x, y), out, 0, len(a))
+
+
+@pytest.fixture
+def width(dtype):
+    return C * REGISTERS.lanes(np.dtype(dtype).itemsize)
+
+
+def test_rows_in_and_out_with_strides(dtype, width, rng):
+    a = rng.standard_normal((5, width + 7)).astype(dtype)
+    out = np.zeros((4, width + 2), dtype)
+    _copy_three(a.ravel(), a.shape[1] + 3, a.shape[1], out.ravel(), 1, out.shape[1])
+    expected = np.zeros_like(out)
+    expected[:3, 1 : width + 1] = a[1:4, 3 : width + 3]
+    assert_bitwise_equal(out, expected)
+
+
+def test_only_n_values_of_each_row_are_read_and_written(dtype, width):
+    a = np.arange(1, 3 * width + 1, dtype=dtype).reshape(3, width)
+    lanes = width // C
+    for n in (0, 1, lanes - 1, lanes, lanes + 1, width - 1, width, width + 9):
+        for m in (width, max(n - 1, 0)):
+            out = np.full((3, width), -1, dtype)
+            _copy_three_n(a.ravel(), 0, width, out.ravel(), 0, width, n, m)
+            expected = np.where(np.arange(width) < n, a, 0).astype(dtype)
+            expected[:, m:] = -1
+            assert_bitwise_equal(out, expected, what=f"n {n}, m {m}")
+
+
+def test_rank_one_updates_are_a_product_of_fused_multiply_adds(dtype, width, rng):
+    k = 17
+    a, panel = (rng.standard_normal(shape).astype(dtype) for shape in ((2, k), (k, width)))
+    bias, out = rng.standard_normal(width).astype(dtype), np.empty((2, width), dtype)
+    _product_two(a.ravel(), k, panel.ravel(), bias, out.ravel())
+    exact = bias + a.astype(np.float64) @ panel.astype(np.float64)
+    assert np.abs(out - exact).max() < 20 * k * np.finfo(dtype).eps
+
+
+def test_column_picks_one_register_of_each_row(dtype, width):
+    a = np.arange(2 * width, dtype=dtype).reshape(2, width)
+    lanes = width // C
+    out = np.empty((2, lanes), dtype)
+    _third_column(a.ravel(), out.ravel())
+    assert_bitwise_equal(out, a[:, 2 * lanes : 3 * lanes])
+
+
+def test_arithmetic_works_on_whole_tiles(dtype, width):
+    a = np.arange(1, width + 1, dtype=dtype)  # whole numbers and halves: exact
+    out = np.empty_like(a)
+    _arithmetic(a, out)
+    assert_bitwise_equal(out, (a * a - a / 2).astype(dtype))
+
+
+def test_the_tallest_tile_leaves_registers_for_its_operands():
+    assert REGISTERS.number >= tile.ROWS * tile.COLUMNS + 1

@@ -1,0 +1,304 @@
+"""The command line as a person meets it: what it prints where, what it leaves behind, how it ends."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastlstm import cli
+from fastlstm.models.language_model import LanguageModel
+
+TEXT = "how much wood would a woodchuck chuck if a woodchuck could chuck wood?\n" * 40
+QUICK = ["--hidden", "16", "--embedding", "8", "--window", "16", "--streams", "4", "--learning-rate", "0.02"]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line in this process; return its exit code, standard output and standard error."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fastlstm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capsys.readouterr()
+        return end.value.code or 0, out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "book.txt"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(book):
+    path = book.with_name("book.safetensors")
+    LanguageModel.train(book, hidden=16, embedding=8, window=16, streams=4, learning_rate=0.02, epochs=12).save(path)
+    return path
+
+
+def process(*arguments, **options):
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    command = [sys.executable, "-c", "from fastlstm.cli import main; main()", *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, **options)
+
+
+def figure(pattern, text):
+    found = re.search(pattern, text)
+    assert found, f"no {pattern!r} in {text!r}"
+    return float(found[1].replace(",", ""))
+
+
+# --- the commands ---------------------------------------------------------------------------------------------------
+
+
+def test_train_evaluate_generate(run, book, tmp_path):
+    path = tmp_path / "m.safetensors"
+    code, out, err = run("train", book, "-o", path, *QUICK, "--epochs", 12)
+    assert code == 0
+    assert f"Text: {len(TEXT):,} characters, {len(set(TEXT))} different chars." in out
+    assert f"Saved in {path}." in out
+    held_out = figure(r"held-out: ([\d.]+) bits/char\n$", out)
+    assert held_out < 2.0
+    lines = err.splitlines()
+    assert [line[:5] for line in lines] == [f"{tenth}0 %" if tenth == 10 else f" {tenth}0 %" for tenth in range(1, 11)]
+    assert "\x1b" not in out + err
+
+    code, out, err = run("evaluate", path, book)
+    assert (code, err) == (0, "")
+    expected = LanguageModel.load(path).evaluate(TEXT)
+    assert out.endswith(f"{expected.bits_per_character:.3f} bits/char\n")
+    assert figure(r"perplexity ([\d.]+) per token", out) == round(expected.perplexity, 2)
+
+    code, out, err = run("generate", path, "--prompt", "how ", "--length", 25, "--top-k", 3, "--seed", 1)
+    assert (code, err) == (0, "")
+    assert out == "how " + LanguageModel.load(path).generate("how ", length=25, top_k=3, seed=1) + "\n"
+
+
+def test_every_option_reaches_the_model(run, book, tmp_path):
+    path = tmp_path / "m.safetensors"
+    values = {
+        "level": "word", "min_count": 3, "max_vocabulary": 9, "held_out": 0.2, "embedding": 12, "hidden": 12,
+        "layers": 2, "dropout": 0.1, "tied": True, "window": 10, "streams": 3, "optimizer": "adamw",
+        "learning_rate": 0.003, "schedule": "linear", "warmup": 0.1, "clip": None, "epochs": 2, "seconds": 30.0,
+        "patience": 2, "seed": 5,
+    }  # fmt: skip
+    arguments = []
+    for name, value in values.items():
+        flag = "--" + name.replace("_", "-")
+        arguments += [flag] if value is True else [flag, value if value is not None else 0]
+    assert run("train", book, "-o", path, *arguments)[0] == 0
+    options = LanguageModel.load(path).options
+    assert options.config() == values
+    defaults = cli.DEFAULTS.config()
+    assert all(defaults[name] != value for name, value in values.items()), "an option that was not changed"
+
+
+def test_the_options_of_train_are_those_of_the_library(run):
+    code, out, _ = run("train", "--help")
+    assert code == 0
+    for name in cli.DEFAULTS.config():
+        assert "--" + name.replace("_", "-") in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "choices"),
+    [
+        (["--method", "greedy"], {"method": "greedy"}),
+        (["--temperature", 0.7, "--top-p", 0.9, "--seed", 3], {"temperature": 0.7, "top_p": 0.9, "seed": 3}),
+        (["--beam-width", 3], {"beam_width": 3}),
+    ],
+)
+def test_ways_to_generate(run, model, arguments, choices):
+    code, out, _ = run("generate", model, "--prompt", "a wood", "--length", 20, *arguments)
+    assert code == 0
+    assert out == "a wood" + LanguageModel.load(model).generate("a wood", length=20, **choices) + "\n"
+
+
+def test_demo_shows_every_way_to_write_and_ends_with_the_figure(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "DEMO", cli.DEMO.replaced({"hidden": 32, "embedding": 16, "held_out": 0.01}))
+    path = tmp_path / "demo.safetensors"
+    code, out, _ = run("demo", "--seconds", 3, "-o", path)
+    assert code == 0
+    assert re.findall(r"^--- ([\w-]+)", out, re.MULTILINE) == ["greedy", "top-k", "top-p", "beam"]
+    assert f"Next: fastlstm generate {path} --prompt" in out
+    last = out.splitlines()[-1]
+    assert re.fullmatch(r"held-out: \d\.\d{3} bits/char", last)
+    assert figure(r"([\d.]+)", last) < 4.0  # chance is 6.7; letters' frequencies alone give 4.5
+    assert LanguageModel.load(path).options.seconds == 3.0
+
+
+def test_the_demo_trains_for_a_minute_on_nine_tenths():
+    assert cli.DEMO_SECONDS <= 60
+    assert cli.DEMO.held_out == 0.1
+
+
+# --- input ----------------------------------------------------------------------------------------------------------
+
+
+def test_standard_input(book, model, tmp_path):
+    path = tmp_path / "m.safetensors"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    child = process("train", "-", "-o", path, *QUICK, "--epochs", 1, "--encoding", "utf-16", **pipes)
+    out, err = child.communicate(TEXT.encode("utf-16"), timeout=100)
+    assert child.returncode == 0, err
+    assert f"{len(TEXT):,} characters".encode() in out
+
+    child = process("generate", model, "--prompt", "-", "--length", 5, "--method", "greedy", **pipes)
+    out, err = child.communicate(b"a wood", timeout=100)
+    assert out.decode() == "a wood" + LanguageModel.load(model).generate("a wood", length=5, method="greedy") + "\n"
+    assert err == b""
+
+
+def test_several_files_are_one_text(run, book, model, tmp_path):
+    (tmp_path / "more.txt").write_text("would a duck cook?")
+    code, out, _ = run("evaluate", model, book, tmp_path / "more.txt")
+    expected = LanguageModel.load(model).evaluate(TEXT + "would a duck cook?")
+    assert code == 0
+    assert out.endswith(f"{expected.bits_per_character:.3f} bits/char\n")
+    assert out != run("evaluate", model, book)[1]
+
+
+# --- endings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "no such file"], "no such file: No such file or directory"),
+        (["train", "{empty}"], "the text is empty"),
+        (["train", "{short}"], "less than one window"),
+        (["train", "{latin}"], "latin.txt is not utf-8: byte 0xe9 at 3"),
+        (["train", "{book}", "--encoding", "utf-99"], "'utf-99'"),
+        (["train", "{book}", "--hidden", "0"], "hidden is 0"),
+        (["train", "{book}", "--level", "line"], "'line'"),
+        (["train", "{book}", "--tied"], "tied=True needs embedding = hidden"),
+        (["train", "{book}", "-o", "{folder}/none/m"], "none is no folder"),
+        (["train", "{book}", "-o", "{folder}"], "is a folder"),
+        (["generate", "{model}", "--prompt", "Zoë"], "2 characters that the vocabulary lacks: 'Z'"),
+        (["generate", "{model}", "--top-k", "3", "--beam-width", "3"], "top_k cannot go with beam"),
+        (["generate", "{book}"], "book.txt"),
+        (["generate", "{folder}/none"], "none"),
+        (["evaluate", "{model}", "{latin}", "--encoding", "latin-1"], "'é'"),
+    ],
+)  # fmt: skip
+def test_an_error_is_one_line_and_exit_code_1(run, book, model, tmp_path, arguments, message):
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "short.txt").write_text("short")
+    (tmp_path / "latin.txt").write_bytes("cafés".encode("latin-1"))
+    places = {name: tmp_path / f"{name}.txt" for name in ("empty", "short", "latin")}
+    places |= {"book": book, "model": model, "folder": tmp_path}
+    arguments = [argument.format(**places) for argument in arguments]
+    if arguments[0] == "train" and "-o" not in arguments:
+        arguments += ["-o", tmp_path / "m.safetensors"]
+    code, out, err = run(*arguments)
+    assert code == 1
+    assert re.fullmatch(r"fastlstm: error: .+\n", err)
+    assert message in err
+    assert not (tmp_path / "m.safetensors").exists()
+    assert "Traceback" not in out + err
+
+
+def test_debug_shows_the_traceback(monkeypatch, book):
+    monkeypatch.setattr(sys, "argv", ["fastlstm", "train", str(book), "--hidden", "0", "--debug"])
+    with pytest.raises(ValueError, match="hidden is 0"):
+        cli.main()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["train"], ["train", "x", "--colour"], ["fly"], ["generate", "m", "--length", "0"], []]
+)
+def test_a_wrong_command_line_is_exit_code_2(run, arguments):
+    code, out, err = run(*arguments)
+    assert code == 2
+    assert "Usage" in out + err
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "generate", "evaluate"])
+def test_help_has_an_example(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert f"fastlstm {command} " in out.split("Example")[1]
+
+
+def test_version(run):
+    code, out, _ = run("--version")
+    assert (code, out) == (0, f"fastlstm {__import__('fastlstm').__version__}\n")
+
+
+def test_an_interrupt_saves_what_was_learned(book, tmp_path):
+    path = tmp_path / "m.safetensors"
+    child = process("train", book, "-o", path, *QUICK, "--seconds", 20, stderr=subprocess.PIPE, text=True)
+    lines = [child.stderr.readline()]  # a tenth is done
+    child.send_signal(signal.SIGINT)
+    lines += child.communicate(timeout=60)[1].splitlines()
+    assert child.returncode == 130
+    assert f"interrupted; the model as it was is saved in {path}" in "\n".join(lines)
+    assert "Traceback" not in "\n".join(lines)
+    assert LanguageModel.load(path).evaluate(TEXT).bits_per_character < 2.0
+
+
+def test_a_training_that_diverges_saves_the_last_good_weights(run, book, tmp_path):
+    path = tmp_path / "m.safetensors"
+    wild = ["--optimizer", "sgd", "--learning-rate", "1e30", "--schedule", "constant", "--clip", 0]
+    code, _, err = run("train", book, "-o", path, *QUICK[:-2], *wild)
+    assert code == 1
+    assert f"the training broke off; the model as it was is saved in {path}" in err
+    assert re.search(r"error: LanguageModel: the loss of step \d+ \(epoch 1\) is (nan|inf)", err)
+    assert LanguageModel.load(path).evaluate(TEXT).loss > 0  # finite
+
+
+def test_a_live_bar_on_a_terminal(book, tmp_path):
+    pty = pytest.importorskip("pty")
+    main, other = pty.openpty()
+    child = process("train", book, "-o", tmp_path / "m", *QUICK, stdout=subprocess.PIPE, stderr=other)
+    os.close(other)
+    child.communicate(timeout=100)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(main, 1 << 16)
+        except OSError:  # how Linux says that the other end is closed
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(main)
+    assert child.returncode == 0
+    assert b"\x1b[" in shown
+    assert b"100%" in shown
+    assert "━".encode() in shown
+
+
+def test_a_reader_that_goes_away_is_no_error_of_ours(model):
+    child = process("generate", model, "--length", 50, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child.stdout.close()
+    err = child.stderr.read()
+    child.stderr.close()
+    assert child.wait(timeout=100) == 1
+    assert b"Traceback" not in err
+
+
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="needs wait4 to ask how much memory a process took")
+def test_a_5_mb_text_is_trained_on_within_500_mb(tmp_path):
+    path = tmp_path / "large.txt"
+    path.write_text(
+        "".join(f"line {number}: the quick brown fox, {number * 7919 % 10007}\n" for number in range(140_000))
+    )
+    assert path.stat().st_size > 5_000_000
+    child = process(
+        "train", path, "-o", tmp_path / "m", "--seconds", 1, "--held-out", 0.01, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0
+    kilobytes = usage.ru_maxrss if sys.platform != "darwin" else usage.ru_maxrss // 1024
+    assert kilobytes < 500_000
