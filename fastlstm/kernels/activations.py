@@ -14,8 +14,8 @@ tanh       4 ulp        4 ulp
 sigmoid    4 ulp        4 ulp
 =========  ===========  ===========
 
-NaN gives NaN. exp of x below the least normal number's logarithm gives 0 or that number; above the largest, infinity
-is not reached: x is clamped, so exp(inf) is about the largest power of two.
+NaN gives NaN. exp clamps its argument to -87 .. 88 (float32) or -708 .. 709 (float64), just inside the normal numbers:
+beyond, it gives the value at the bound, neither 0 nor infinity.
 """
 
 import math

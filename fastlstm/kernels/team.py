@@ -130,9 +130,9 @@ def cut(count: int, parts: int, weights: Any = None) -> list[int]:
     """Return ``parts + 1`` bounds that cut range(count) evenly; by the running sum of `weights` where given."""
     if weights is None:
         return [count * part // parts for part in range(parts + 1)]
-    running = weights.cumsum()
-    targets = [running[-1] * part / parts for part in range(1, parts)]
-    return [0, *(int(running.searchsorted(target)) for target in targets), count]
+    running = weights.cumsum() - weights / 2  # at the middle of each element: a cut goes to the nearer side
+    total = float(weights.sum())
+    return [0, *(int(running.searchsorted(total * part / parts)) for part in range(1, parts)), count]
 
 
 def share(
@@ -173,13 +173,14 @@ def share(
             own = () if each is None else (each[part],)
             return lambda: kernel(*args, *own, bounds[part], bounds[part + 1])
 
-        workers = team.workers[: parts - 1]
-        for part, worker in enumerate(workers, start=1):
-            worker.start(job(part))
+        started: list[_Worker] = []
         try:
+            for part, worker in enumerate(team.workers[: parts - 1], start=1):
+                worker.start(job(part))
+                started.append(worker)
             job(0)()
         finally:
-            _join(workers)
+            _join(started)
     finally:
         team.lock.release()
 

@@ -68,6 +68,8 @@ class Embedding(Layer):
 
     def check_ids(self, ids: NDArray[Any]) -> NDArray[Any]:
         """Return `ids` as integers; raise DataError for any that is no whole number from 0 to V - 1."""
+        if ids.dtype.kind == "b":
+            ids = ids.view(np.uint8)
         if ids.dtype.kind == "f":
             whole = ids.astype(np.int64) if np.isfinite(ids).all() else None
             if whole is None or (whole != ids).any():

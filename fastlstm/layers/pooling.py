@@ -109,7 +109,7 @@ class GlobalMaxPooling1D(_Pooling):
         chosen = np.zeros(best.shape, np.int64)
         for step, (n, rows) in enumerate(_steps(x)):
             values = x.rows[rows]
-            higher = ~(values <= best[:n])  # so that NaN wins and stays
+            higher = ~((values <= best[:n]) | np.isnan(best[:n]))  # NaN wins and stays
             best[:n][higher] = values[higher]
             chosen[:n][higher] = step
         return x.one_row_each(best), _Cache(x, chosen) if run.training else None

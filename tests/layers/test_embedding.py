@@ -95,3 +95,8 @@ def test_start_values_are_kerass_uniform():
     assert weight.shape == (200, 50)
     assert 0.049 < np.abs(weight).max() <= 0.05
     assert abs(weight.std() - 0.05 / np.sqrt(3)) < 0.001
+
+
+def test_boolean_ids_are_zero_and_one():
+    layer = fl.Embedding(2, 3)
+    assert_bitwise_equal(layer(np.array([[True, False]])), layer(np.array([[1, 0]])))
