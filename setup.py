@@ -23,10 +23,13 @@ DIRECTIVES = {
     "freethreading_compatible": True,
 }
 
+HEADERS = sorted(map(str, [*Path("src_cython").glob("*.pxd"), *Path("src_cython").glob("*.h")]))
+
 extensions = [
     Extension(
         f"fastlstm.decode._{source.stem}",
         [str(source)],
+        depends=HEADERS,
         include_dirs=[np.get_include(), "src_cython"],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
         extra_compile_args=["-O1", "-g"] if DEBUG else ["-O3"],

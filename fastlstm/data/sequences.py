@@ -30,14 +30,16 @@ class SequenceSet:
         ``(N, T, D)`` features or ``(N, T)`` ids, a list of ``(T_n, D)`` or ``(T_n,)``; without time ``(N, D)``.
     y : array or list of arrays, optional
         One target a sequence, ``(N,)`` or ``(N, K)``; or one a step, ``(N, T)``, ``(N, T, K)`` or a list.
-    weights : array, optional
-        ``(N,)``, or ``(N, T)`` for targets by step.
+    weights : array or list of arrays, optional
+        ``(N,)``; or one a step for targets by step, ``(N, T)`` or a list of ``(T_n,)``.
     lengths : array of int, shape (N,), optional
         True steps of each sequence of padded arrays.
     ids : bool
         Whether a step is an id (else a vector of features).
     by_step : bool
         Whether targets belong to steps (else to sequences).
+    samples : bool
+        Whether `x` may also be ``(N, D)``, one row a sample, without time.
     who : str
         Named in errors.
     """
@@ -46,29 +48,55 @@ class SequenceSet:
         self,
         x: Batch,
         y: Batch | None = None,
-        weights: ArrayLike | None = None,
+        weights: Batch | None = None,
         lengths: ArrayLike | None = None,
         *,
         ids: bool,
         by_step: bool,
+        samples: bool = False,
         who: str,
     ):
-        self.ids, self.by_step, self.who = ids, by_step, who
+        self.ids, self.by_step, self.samples, self.who = ids, by_step, samples, who
         self.x = self._keep(x)
         if len(self.x) == 0:
             raise DataError(f"{who}: x is empty; pass at least one sequence")
         self.lengths = None if lengths is None else np.asarray(lengths)
         self.y = None if y is None else self._keep(y)
-        self.weights = None if weights is None else np.asarray(weights, np.float64)
+        self.weights = None if weights is None else self._keep(weights)
         for word, given in (("y", self.y), ("sample_weight", self.weights), ("lengths", self.lengths)):
             if given is not None and len(given) != len(self.x):
                 raise ShapeError(f"{who}: x holds {len(self.x)} sequences, {word} {len(given)}; expected as many")
         if self.lengths is not None and isinstance(self.x, list):
             raise OptionError(f"{who}: lengths= goes with one padded array; a list of arrays has its own lengths")
+        self._check()
+
+    def _check(self) -> None:
+        """Raise what packing a batch would raise, while places are still those that the user knows."""
+        if isinstance(self.x, list):
+            for place, item in enumerate(self.x):
+                if item.ndim > 0 and not len(item):
+                    raise DataError(f"{self.who}: x: sequence {place} has length 0; expected at least one step")
+                if item.ndim != self.x[0].ndim or item.shape[1:] != self.x[0].shape[1:]:
+                    raise ShapeError(
+                        f"{self.who}: x: sequence {place} has shape {item.shape}, sequence 0 {self.x[0].shape}; "
+                        "expected the same, but for the number of steps"
+                    )
+        elif self.lengths is not None and self.x.ndim > 1 and self.lengths.dtype.kind in "iu":
+            wrong = np.flatnonzero((self.lengths < 1) | (self.lengths > self.x.shape[1]))
+            if len(wrong):
+                raise DataError(
+                    f"{self.who}: lengths[{wrong[0]}] is {self.lengths[wrong[0]]}; "
+                    f"expected 1 to {self.x.shape[1]}, the steps of x"
+                )
+        for place, weight in enumerate(() if self.weights is None else self.weights):
+            if weight.dtype.kind not in "fiub" or not np.isfinite(weight).all():
+                raise DataError(f"{self.who}: sample_weight of sequence {place} is {weight}; expected finite numbers")
 
     @staticmethod
     def _keep(given: Batch) -> NDArray[Any] | list[Any]:
-        return list(cast(list[Any], given)) if is_ragged(given) else np.atleast_1d(np.asarray(given))
+        if is_ragged(given):
+            return [np.asarray(item) for item in cast(list[Any], given)]
+        return np.atleast_1d(np.asarray(given))
 
     def __len__(self) -> int:
         return len(self.x)
@@ -88,13 +116,15 @@ class SequenceSet:
             part(self.lengths),
             ids=self.ids,
             by_step=self.by_step,
+            samples=self.samples,
             who=self.who,
         )
 
     def take(self, which: NDArray[np.int64], dtype: Any = None) -> Taken:
         """Return the sequences of these numbers as a batch; `dtype` is what features become."""
         lengths = None if self.lengths is None else self.lengths[which]
-        x = self._pack(self.x, which, lengths, features=not self.ids, dtype=None if self.ids else dtype, word="x")
+        dtype = None if self.ids else dtype
+        x = self._pack(self.x, which, lengths, features=not self.ids, dtype=dtype, word="x", samples=self.samples)
         return Taken(x, self._targets(which, x, lengths), self._weights(which, x, lengths))
 
     def _pack(
@@ -106,13 +136,14 @@ class SequenceSet:
         features: bool,
         dtype: Any,
         word: str,
+        samples: bool = False,
     ) -> Packed:
         if isinstance(given, list):
-            some: Batch = [np.asarray(given[i]) for i in which]
-            steps = True
+            some: Batch = [given[i] for i in which]
+            steps, lengths = True, None  # which a list has of its own
         else:
             some = given[which]
-            steps = given.ndim == 2 + features or lengths is not None
+            steps = not (samples and given.ndim == 2)
         return pack(some, lengths, features=features, dtype=dtype, who=f"{self.who}: {word}", steps=steps)[0]
 
     def _targets(self, which: NDArray[np.int64], x: Packed, lengths: NDArray[Any] | None) -> NDArray[Any] | None:
@@ -137,11 +168,18 @@ class SequenceSet:
     def _weights(self, which: NDArray[np.int64], x: Packed, lengths: NDArray[Any] | None) -> NDArray[np.float64] | None:
         if self.weights is None:
             return None
-        if self.weights.ndim == 2 and self.by_step:
-            return self._pack(self.weights, which, lengths, features=False, dtype=np.float64, word="weights").rows
-        if self.weights.ndim != 1:
-            raise ShapeError(f"{self.who}: sample_weight has shape {self.weights.shape}; expected (N,) or (N, T)")
-        per_sequence = x.to_packed_order(self.weights[which])
-        if not (self.by_step and x.steps):
+        by_step = self.by_step and x.steps
+        if by_step and (isinstance(self.weights, list) or self.weights.ndim == 2):
+            weights = self._pack(self.weights, which, lengths, features=False, dtype=np.float64, word="sample_weight")
+            if not np.array_equal(weights.batch_sizes, x.batch_sizes):
+                raise ShapeError(f"{self.who}: sample_weight has other numbers of steps than x; expected one each")
+            return weights.rows
+        if isinstance(self.weights, list) or self.weights.ndim != 1:
+            shape = "one array a sequence" if isinstance(self.weights, list) else f"shape {self.weights.shape}"
+            raise ShapeError(
+                f"{self.who}: sample_weight has {shape}; expected (N,)" + (" or (N, T)" if by_step else "")
+            )
+        per_sequence = x.to_packed_order(self.weights[which].astype(np.float64))
+        if not by_step:
             return per_sequence
         return np.concatenate([per_sequence[:alive] for alive in x.batch_sizes])

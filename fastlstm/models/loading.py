@@ -21,12 +21,12 @@ def load(path: str | os.PathLike[str]) -> Union["Sequential", "LanguageModel"]:
     ModelFileError
         No such file; truncated or damaged; not a model, or one of a kind this version does not know.
     """
-    _, config = checkpoint.load_file(path)
+    tensors, config = checkpoint.load_file(path)
     kind = config.get("model")
     if kind == "Sequential":
         from .sequential import Sequential
 
-        return Sequential.load(path)
+        return Sequential.from_config(tensors, config)
     if kind == "LanguageModel":
         from .language_model import LanguageModel
 

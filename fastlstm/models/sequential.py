@@ -2,21 +2,23 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import layers as layer_kinds
 from ..data.packed import Batch, Form, Packed, is_ragged, pack
-from ..data.sequences import SequenceSet, Taken
+from ..data.sequences import SequenceSet
 from ..errors import ModelFileError, NotBuiltError, OptionError, ShapeError
-from ..layers import Bidirectional, Layer, Run
+from ..layers import Layer, Run
 from ..training import checkpoint, losses, metrics, optimizers
-from ..training.callbacks import Callback, CallbackList, History, Logs
-from ..training.loop import Network, Step, batches_of, describe, evaluate
+from ..training.callbacks import Callback, CallbackList, History
+from ..training.fitting import Plan, fit, split_off
+from ..training.loop import Judge, Trainer, batches_of, evaluate
+from ..training.metrics import get as get_metric
+from ..training.network import Network
 from ..training.progress import Progress, Verbose, figures
+from .description import describe_compiled, describe_layer, make_layer, name_of_kind
 
 __all__ = ["Sequential"]
 
@@ -48,6 +50,7 @@ class Sequential:
         self.optimizer: optimizers.Optimizer | None = None
         self.loss: losses.Loss | None = None
         self.metrics: list[metrics.Metric] = []
+        self.weighted_metrics: list[metrics.Metric] = []
         self.stop_training = False
         for layer in layers:
             self.add(layer)
@@ -63,7 +66,7 @@ class Sequential:
         if self.built:
             raise OptionError("Sequential: the model is built already; add layers before its first use")
         if layer.name is None:
-            stem = layer.kind.lower()
+            stem = name_of_kind(layer.kind)
             taken = {other.name for other in self.layers}
             number = 0
             while (name := f"{stem}_{number}" if number else stem) in taken:
@@ -98,9 +101,10 @@ class Sequential:
             if layer.takes_ids and place:
                 raise ShapeError(f"Sequential: {layer.kind} takes ids, so it can only be the first layer")
             if not steps and not layer.takes_samples:
+                before = self.layers[place - 1].name if place else None
                 raise ShapeError(
-                    f"Sequential: {layer.kind} ({layer.name}) takes sequences, but what comes in has no timesteps; "
-                    "set return_sequences=True on the LSTM before it"
+                    f"Sequential: {layer.name} takes sequences, but "
+                    + (f"{before} puts out one row each: set return_sequences=True there" if before else "x has none")
                 )
             if not layer.built:
                 layer.build(features, self.rng)
@@ -157,7 +161,8 @@ class Sequential:
         self,
         optimizer: str | optimizers.Optimizer = "rmsprop",
         loss: str | losses.Loss | None = None,
-        metrics: Sequence[str | metrics.Metric] = (),
+        metrics: Sequence[str | metrics.Metric] | None = None,
+        weighted_metrics: Sequence[str | metrics.Metric] | None = None,
     ) -> None:
         """Say how the model is trained and judged.
 
@@ -168,30 +173,41 @@ class Sequential:
         loss : str or Loss
             "binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy", "mse", "mae", "huber".
         metrics : sequence of str or Metric
-            "accuracy", "perplexity", "mae", "auc".
-        """
-        from ..training import metrics as metric_kinds
+            "accuracy", "perplexity", "mae", "auc": over all rows alike.
+        weighted_metrics : sequence of str or Metric
+            The same, with sample and class weights.
 
+        Raises
+        ------
+        OptionError
+            A name that is not known.
+        """
         if loss is None:
             raise OptionError("compile: no loss; pass one, such as loss='binary_crossentropy'")
         self.optimizer = optimizers.get(optimizer)
         self.loss = losses.get(loss)
-        self.metrics = [metric_kinds.get(metric, self.loss) for metric in metrics]
+        self.metrics = [get_metric(metric, self.loss) for metric in metrics or ()]
+        self.weighted_metrics = [get_metric(metric, self.loss) for metric in weighted_metrics or ()]
+        for metric in self.weighted_metrics:
+            if any(metric.name == other.name for other in self.metrics):
+                metric.name = f"weighted_{metric.name}"
 
-    def _step(self, what: str) -> Step:
+    def _compiled(self, what: str) -> tuple[losses.Loss, optimizers.Optimizer]:
         if self.loss is None or self.optimizer is None:
             raise NotBuiltError(f"{what}: the model is not compiled; call compile(optimizer, loss) first")
-        return Step(Network(self.layers), self.loss, self.metrics, self.optimizer, Run(training=True, rng=self.rng))
+        return self.loss, self.optimizer
+
+    def _judge(self, loss: losses.Loss) -> Judge:
+        return Judge(Network(self.layers), loss, self.metrics, self.weighted_metrics)
 
     def fit(
         self,
         x: Batch,
         y: Batch,
-        *,
-        batch_size: int = 32,
+        batch_size: int | None = 32,
         epochs: int = 1,
         verbose: Verbose = "auto",
-        callbacks: Sequence[Callback] = (),
+        callbacks: Sequence[Callback] | None = None,
         validation_split: float = 0.0,
         validation_data: tuple[Any, ...] | None = None,
         shuffle: bool = True,
@@ -216,7 +232,7 @@ class Sequential:
         validation_split : float
             Share of the sequences, from the end, that is held out and judged after each epoch.
         validation_data : tuple
-            ``(x, y)`` or ``(x, y, sample_weight)`` to judge instead.
+            ``(x, y)``, ``(x, y, sample_weight)`` or ``(x, y, sample_weight, lengths)`` to judge instead.
         shuffle : bool
             New order each epoch.
         class_weight : mapping of int to float
@@ -240,71 +256,57 @@ class Sequential:
         ShapeError, OptionError, NotBuiltError
             Arguments that do not fit the model or each other.
         """
-        if batch_size < 1 or epochs < 1:
-            raise OptionError(f"fit: batch_size={batch_size}, epochs={epochs}; expected 1 or more of each")
-        if not 0.0 <= validation_split < 1.0:
-            raise OptionError(f"fit: validation_split={validation_split}; expected 0 <= validation_split < 1")
+        plan = Plan(32 if batch_size is None else batch_size, epochs, initial_epoch, shuffle, class_weight)
+        loss, optimizer = self._compiled("fit")
         data = self._data("fit", x, y, sample_weight, lengths)
         held = None
         if validation_data is not None:
             held = self._data("fit: validation_data", *validation_data)
         elif validation_split:
-            count = len(data) - int(len(data) * validation_split)
-            if count in (0, len(data)):
-                raise OptionError(
-                    f"fit: validation_split={validation_split} of {len(data)} sequences leaves one side empty"
-                )
-            data, held = data.split(count)
+            data, held = split_off(data, validation_split)
         first = data.take(np.arange(1), self._dtype).x
         self.build(0 if self.takes_ids else first.rows.shape[1], steps=first.steps)
 
-        step = self._step("fit")
-        history = History()
-        batches = -(-len(data) // batch_size)
-        progress = Progress(epochs, batches, len(data), verbose)
-        calls = CallbackList([*callbacks, history, progress], self)
+        trainer = Trainer(self._judge(loss), optimizer, self.rng)
+        batches = plan.batches(len(data))
+        history, progress = History(), Progress(epochs, batches, len(data), verbose)
+        sizes = {"epochs": epochs, "initial_epoch": initial_epoch, "steps": batches, "samples": len(data)}
+        calls = CallbackList([*(callbacks or ()), history, progress], self, sizes)
         self.stop_training = False
-        calls.on_train_begin()
         try:
-            for epoch in range(initial_epoch, epochs):
-                calls.on_epoch_begin(epoch)
-                step.reset()
-                order = self.rng.permutation(len(data)) if shuffle else None
-                for number, which in enumerate(batches_of(len(data), batch_size, order)):
-                    taken = data.take(which, self._dtype)
-                    if class_weight is not None:
-                        taken = _weigh_classes(taken, class_weight)
-                    step.train(taken, describe(which, number, epoch))
-                    calls.on_train_batch_end(number, step.logs())
-                logs = step.logs()
-                if held is not None:
-                    judged = evaluate(step, held, batch_size, self._dtype)
-                    logs |= {f"val_{name}": value for name, value in judged.items()}
-                calls.on_epoch_end(epoch, logs)
-                if self.stop_training:
-                    break
+            fit(trainer, data, held, plan, calls, lambda: self.stop_training)
         finally:
             progress.close()
-        calls.on_train_end()
         return history
 
     def evaluate(
         self,
         x: Batch,
         y: Batch,
-        *,
-        batch_size: int = 32,
-        sample_weight: ArrayLike | None = None,
-        lengths: ArrayLike | None = None,
+        batch_size: int | None = 32,
         verbose: Verbose = 0,
-    ) -> Logs:
-        """Return the loss and metrics on a set, as a dict; arguments as in `fit`."""
+        sample_weight: ArrayLike | None = None,
+        *,
+        return_dict: bool = False,
+        lengths: ArrayLike | None = None,
+    ) -> Any:
+        """Return the loss and metrics on a set; arguments as in `fit`.
+
+        Returns
+        -------
+        float, list of float, or dict
+            As in Keras: the loss alone; with metrics ``[loss, *metrics]``; with `return_dict` by name.
+        """
         self._need_built("evaluate")
+        loss, _ = self._compiled("evaluate")
         data = self._data("evaluate", x, y, sample_weight, lengths)
-        logs = evaluate(self._step("evaluate"), data, batch_size, self._dtype)
-        if verbose:
+        logs = evaluate(self._judge(loss), data, 32 if batch_size is None else batch_size)
+        if verbose not in (0, "auto"):
             print(figures(logs))
-        return logs
+        if return_dict:
+            return logs
+        values = list(logs.values())
+        return values if len(values) > 1 else values[0]
 
     def _data(
         self,
@@ -316,7 +318,16 @@ class Sequential:
     ) -> SequenceSet:
         if not self.layers:
             raise NotBuiltError(f"{who}: the model has no layers; add some first")
-        return SequenceSet(x, y, sample_weight, lengths, ids=self.takes_ids, by_step=self._returns_steps, who=who)
+        return SequenceSet(
+            x,
+            y,
+            sample_weight,
+            lengths,
+            ids=self.takes_ids,
+            by_step=self._returns_steps,
+            samples=self.layers[0].takes_samples,
+            who=who,
+        )
 
     @property
     def _dtype(self) -> Any:
@@ -324,7 +335,14 @@ class Sequential:
 
     # --- inference ----------------------------------------------------------------------------------------------
 
-    def predict(self, x: Batch, *, batch_size: int = 32, lengths: ArrayLike | None = None, verbose: Verbose = 0) -> Any:
+    def predict(
+        self,
+        x: Batch,
+        batch_size: int | None = 32,
+        verbose: Verbose = 0,
+        *,
+        lengths: ArrayLike | None = None,
+    ) -> Any:
         """Return the model's output.
 
         Parameters
@@ -347,6 +365,7 @@ class Sequential:
             The model has no weights yet.
         """
         self._need_built("predict")
+        batch_size = 32 if batch_size is None else batch_size
         if batch_size < 1:
             raise OptionError(f"predict: batch_size={batch_size}; expected 1 or more")
         data = self._data("predict", x, lengths=lengths)
@@ -403,18 +422,10 @@ class Sequential:
         remembers is not.
         """
         self._need_built("save")
-        described = [
-            {"kind": layer.kind, "features": layer.features_in, "config": layer.config()} for layer in self.layers
-        ]
         compiled = None
-        if self.optimizer is not None and self.loss is not None:
-            compiled = {
-                "optimizer": type(self.optimizer).__name__.lower(),
-                "options": self.optimizer.config(),
-                "loss": self.loss.name,
-                "metrics": [metric.name for metric in self.metrics],
-            }
-        config = {"model": "Sequential", "layers": described, "compiled": compiled}
+        if self.loss is not None and self.optimizer is not None:
+            compiled = describe_compiled(self.loss, self.optimizer, self.metrics, self.weighted_metrics)
+        config = {"model": "Sequential", "layers": [*map(describe_layer, self.layers)], "compiled": compiled}
         checkpoint.save_file(path, self.state_dict(), config)
 
     @classmethod
@@ -428,30 +439,12 @@ class Sequential:
     @classmethod
     def from_config(cls, tensors: Mapping[str, ArrayLike], config: Mapping[str, Any]) -> "Sequential":
         """Return the model of a description and its tensors."""
-        model = cls([_layer(described["kind"], described["config"]) for described in config["layers"]])
+        model = cls([make_layer(described) for described in config["layers"]])
         for layer, described in zip(model.layers, config["layers"], strict=True):
             layer.build(described["features"])
         model.load_state_dict(tensors)
         compiled = config.get("compiled")
         if compiled is not None:
-            optimizer = type(optimizers.get(compiled["optimizer"]))(**compiled["options"])
-            model.compile(optimizer, compiled["loss"], compiled["metrics"])
+            optimizer, loss = optimizers.get(*compiled["optimizer"]), losses.get(*compiled["loss"])
+            model.compile(optimizer, loss, compiled["metrics"], compiled["weighted_metrics"])
         return model
-
-
-def _layer(kind: str, config: Mapping[str, Any]) -> Layer:
-    """Return a new layer of a kind, from its `config`."""
-    cls = getattr(layer_kinds, kind, None) if kind in layer_kinds.__all__ else None
-    if not (isinstance(cls, type) and issubclass(cls, Layer)):
-        raise ModelFileError(f"the model holds a layer of kind {kind!r}, which this fastlstm does not know")
-    made: Layer = Bidirectional.from_config(dict(config)) if cls is Bidirectional else cls(**config)
-    return made
-
-
-def _weigh_classes(taken: Taken, class_weight: Mapping[int, float]) -> Taken:
-    """Return the batch with each row's weight multiplied by that of its class."""
-    assert taken.y is not None
-    y = taken.y.reshape(len(taken.y), -1)
-    classes = (y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)).astype(np.int64)
-    weights = np.array([class_weight.get(int(c), 1.0) for c in classes])
-    return replace(taken, weights=weights if taken.weights is None else taken.weights * weights)

@@ -3,14 +3,15 @@
 import csv
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OptionError
+from .schedules import Schedule
 
 __all__ = [
     "CSVLogger",
@@ -18,6 +19,7 @@ __all__ = [
     "CallbackList",
     "EarlyStopping",
     "History",
+    "LearningRateScheduler",
     "Logs",
     "ModelCheckpoint",
     "ReduceLROnPlateau",
@@ -28,9 +30,18 @@ Mode: TypeAlias = Literal["auto", "min", "max"]
 
 
 class Callback:
-    """Base of the callbacks; ``self.model`` is the model that is fitted. Every hook does nothing by itself."""
+    """Base of the callbacks. Every hook does nothing by itself.
+
+    Attributes
+    ----------
+    model
+        The model that is fitted: ``optimizer``, ``stop_training``, ``get_weights()``, ``set_weights()``, ``save()``.
+    params : dict
+        "epochs", "initial_epoch", "steps" (batches an epoch) and "samples" of this fit.
+    """
 
     model: Any = None
+    params: Mapping[str, int] = MappingProxyType({})
 
     def on_train_begin(self) -> None:
         """Act once before the first epoch."""
@@ -44,19 +55,22 @@ class Callback:
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Act after each epoch, on its loss, metrics and validation figures."""
 
+    def on_train_batch_begin(self, batch: int) -> None:
+        """Act before each batch; batches count from 0 in each epoch."""
+
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
-        """Act after each batch, on the figures of the epoch so far."""
+        """Act after each batch, on the figures of the epoch so far (those that are cheap to compute)."""
 
 
 class CallbackList(Callback):
     """Several callbacks as one."""
 
-    def __init__(self, callbacks: Sequence[Callback], model: Any):
+    def __init__(self, callbacks: Sequence[Callback], model: Any, params: Mapping[str, int]):
         self.callbacks = list(callbacks)
         for callback in self.callbacks:
             if not isinstance(callback, Callback):
                 raise OptionError(f"fit: callbacks holds {callback!r}; expected instances of Callback")
-            callback.model = model
+            callback.model, callback.params = model, params
 
     def on_train_begin(self) -> None:
         """Call every callback's hook."""
@@ -77,6 +91,11 @@ class CallbackList(Callback):
         """Call every callback's hook."""
         for callback in self.callbacks:
             callback.on_epoch_end(epoch, logs)
+
+    def on_train_batch_begin(self, batch: int) -> None:
+        """Call every callback's hook."""
+        for callback in self.callbacks:
+            callback.on_train_batch_begin(batch)
 
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
         """Call every callback's hook."""
@@ -143,6 +162,8 @@ class EarlyStopping(_Monitor):
         Which way is better; "auto" takes accuracy and AUC to rise, all others to fall.
     restore_best_weights : bool
         Go back to the weights of the best epoch at the end.
+    start_from_epoch : int
+        Epochs before this one are not looked at.
     """
 
     def __init__(
@@ -152,9 +173,11 @@ class EarlyStopping(_Monitor):
         patience: int = 0,
         mode: Mode = "auto",
         restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
     ):
         super().__init__(monitor, min_delta, mode)
         self.patience = patience
+        self.start_from_epoch = start_from_epoch
         self.restore_best_weights = restore_best_weights
         self.stopped_epoch = 0
 
@@ -166,6 +189,8 @@ class EarlyStopping(_Monitor):
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Look at the figure."""
+        if epoch < self.start_from_epoch:
+            return
         if self.improved(logs):
             self.waited = 0
             if self.restore_best_weights:
@@ -270,6 +295,42 @@ class ReduceLROnPlateau(_Monitor):
                 self.waited, self.cooling = 0, self.cooldown
 
 
+class LearningRateScheduler(Callback):
+    """Move the learning rate along a schedule, batch by batch, from the optimizer's own rate.
+
+    The optimizer has its own rate again when the fit ends well.
+
+    Parameters
+    ----------
+    schedule : callable
+        Takes the share of the fit that is done (0 to 1) and returns what the rate is multiplied by; see
+        `fastlstm.schedules`.
+
+    Examples
+    --------
+    >>> import fastlstm as fl
+    >>> gentle = fl.callbacks.LearningRateScheduler(fl.schedules.warm_up(0.1, then=fl.schedules.cosine()))
+    """
+
+    def __init__(self, schedule: Schedule):
+        self.schedule = schedule
+
+    def on_train_begin(self) -> None:
+        """Remember the optimizer's rate."""
+        self._rate = self.model.optimizer.learning_rate
+        self._done = 0
+
+    def on_train_batch_begin(self, batch: int) -> None:
+        """Set the rate of this batch."""
+        total = (self.params["epochs"] - self.params["initial_epoch"]) * self.params["steps"]
+        self.model.optimizer.learning_rate = self._rate * self.schedule(self._done / total)
+        self._done += 1
+
+    def on_train_end(self) -> None:
+        """Give the optimizer its rate back."""
+        self.model.optimizer.learning_rate = self._rate
+
+
 class CSVLogger(Callback):
     """Write every epoch's figures to a CSV file, one line an epoch, at once.
 
@@ -303,4 +364,4 @@ class CSVLogger(Callback):
             if self._names is None:
                 self._names = sorted(logs)
                 writer.writerow(["epoch", *self._names])
-            writer.writerow([epoch, *(np.float64(logs[n]) if n in logs else "" for n in self._names)])
+            writer.writerow([epoch, *(float(logs[n]) if n in logs else "" for n in self._names)])

@@ -51,7 +51,7 @@ def save_file(path: str | os.PathLike[str], tensors: dict[str, NDArray[Any]], co
 
     target = Path(path)
     text = json.dumps(config, sort_keys=True)
-    whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    whole = {name: np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("=")) for name, tensor in tensors.items()}
     metadata = {"format": FORMAT, "version": VERSION, "config": text, "sha256": _digest(whole, text)}
     data = save(whole, metadata)
     beside = None

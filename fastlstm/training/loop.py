@@ -1,8 +1,8 @@
 """The fit loop: batches in, parameters moved, figures out. It knows layers and losses, but no model."""
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,17 +11,21 @@ from numpy.typing import NDArray
 from ..data.packed import Packed
 from ..data.sequences import SequenceSet, Taken
 from ..errors import DataError, DivergedError
-from ..layers import Dense, Layer, Run
+from ..layers import Embedding, Run
 from .callbacks import Logs
 from .losses import Loss
 from .metrics import Metric
+from .network import Network
 from .optimizers import Optimizer
 
-__all__ = ["Network", "Snapshot", "Step", "batches_of"]
+__all__ = ["Judge", "Snapshot", "Trainer", "batches_of", "check", "describe", "evaluate"]
 
 
 class Snapshot:
-    """The last parameters whose loss was known to be finite."""
+    """The last parameters whose loss was known to be finite.
+
+    A copy of all parameters each step: a twentieth of what Adam reads and writes, so it is simply made.
+    """
 
     def __init__(self, params: Sequence[NDArray[Any]]):
         self._params = params
@@ -38,144 +42,211 @@ class Snapshot:
             param[...] = kept
 
 
-class Network:
-    """Layers one after the other.
+class Judge:
+    """Gathers the loss and the metrics of many batches.
 
     Parameters
     ----------
-    layers : sequence of Layer
-        Built, and fitting each other.
+    network : Network
+    loss : Loss
+    metrics, weighted_metrics : sequences of Metric
+        Copied: two judges never share a count. Sample weights enter the second kind only, as in Keras.
     """
 
-    def __init__(self, layers: Sequence[Layer]):
-        self.layers = list(layers)
-        self.params = [value for layer in self.layers for value in layer.params.values()]
+    def __init__(
+        self, network: Network, loss: Loss, metrics: Sequence[Metric] = (), weighted_metrics: Sequence[Metric] = ()
+    ):
+        self.network, self.loss = network, loss
+        self.plain, self.weighted = copy.deepcopy(list(metrics)), copy.deepcopy(list(weighted_metrics))
+        self.fused = network.fuses(loss)
+        self.reset()
 
-    def fuses(self, loss: Loss) -> bool:
-        """Tell whether the loss takes the values before the last activation."""
-        last = self.layers[-1]
-        return isinstance(last, Dense) and last.activation == loss.fuses
+    def reset(self) -> None:
+        """Begin anew."""
+        self._total, self._rows = 0.0, 0
+        for metric in [*self.plain, *self.weighted]:
+            metric.reset()
 
-    def forward(self, x: Packed, run: Run, fused: bool = False) -> tuple[Packed, list[Any]]:
-        """Return the output and every layer's cache; with `fused`, the values before the last activation."""
-        caches = []
-        for layer in self.layers[:-1]:
-            x, cache = layer.forward(x, run)
-            caches.append(cache)
-        last = self.layers[-1]
-        x, cache = last.forward(x, run, linear=True) if fused and isinstance(last, Dense) else last.forward(x, run)
-        return x, [*caches, cache]
+    def logs(self, *, running: bool = False) -> Logs:
+        """Return the figures since `reset`; with `running`, only those that are cheap to give after each batch."""
+        metrics = [metric for metric in [*self.plain, *self.weighted] if metric.running or not running]
+        return {"loss": self._total / max(self._rows, 1)} | {metric.name: metric.result() for metric in metrics}
 
-    def backward(self, dy: NDArray[Any], caches: list[Any], run: Run) -> list[NDArray[Any]]:
-        """Return the gradient of every parameter, in the order of ``params``."""
-        gradients = []
-        gradient: NDArray[Any] | None = dy
-        for layer, cache in zip(reversed(self.layers), reversed(caches), strict=True):
-            assert gradient is not None  # only the first layer takes ids
-            gradient, own = layer.backward(gradient, cache, run)
-            gradients.append([own[name] for name in layer.params])
-        return [value for own in reversed(gradients) for value in own]
+    def look(self, output: NDArray[Any], target: NDArray[Any], weights: NDArray[np.float64] | None) -> None:
+        """Show the metrics a batch's output, before the loss overwrites it."""
+        pending = self.loss.fuses if self.fused else None
+        for metric in self.plain:
+            metric.update(output, target, pending)
+        for metric in self.weighted:
+            metric.update(output, target, pending, weights)
 
-    def changed(self) -> None:
-        """Tell the layers that their parameters have new values."""
-        for layer in self.layers:
-            layer.changed()
+    def note(self, loss: float, rows: int) -> None:
+        """Count a batch's loss."""
+        self._total += loss * rows
+        self._rows += rows
+
+    def evaluate(self, taken: Taken) -> None:
+        """Count the loss and metrics of a batch."""
+        assert taken.y is not None
+        y, _ = self.network.forward(taken.x, Run(), self.fused)
+        target = self.loss.check_targets(taken.y, y.rows)
+        self.look(y.rows, target, taken.weights)
+        self.note(self.loss.value(y.rows, target, taken.weights, self.fused), len(y.rows))
+
+
+class Trainer:
+    """Moves the parameters of a network, batch by batch.
+
+    Parameters
+    ----------
+    judge : Judge
+        Gathers the figures of what it is trained on.
+    optimizer : Optimizer
+    rng : numpy.random.Generator
+        Where dropout draws its masks.
+    """
+
+    def __init__(self, judge: Judge, optimizer: Optimizer, rng: np.random.Generator):
+        self.judge, self.optimizer = judge, optimizer
+        self.network = judge.network
+        self.run = Run(training=True, rng=rng)
+        self._good = Snapshot(self.network.params)
+
+    def step(self, taken: Taken, where: str) -> None:
+        """Take one optimizer step.
+
+        Parameters
+        ----------
+        taken : Taken
+            The batch.
+        where : str
+            Names it in errors.
+
+        Raises
+        ------
+        DivergedError
+            The loss or a gradient is NaN or infinite; the last parameters with a finite loss are put back.
+        """
+        assert taken.y is not None
+        judge = self.judge
+        y, caches = self.network.forward(taken.x, self.run, judge.fused)
+        target = judge.loss.check_targets(taken.y, y.rows)
+        with np.errstate(over="ignore", invalid="ignore"):  # overflow is told as divergence
+            judge.look(y.rows, target, taken.weights)
+            rows = y.rows if self.network.gives_away_output(judge.fused) else y.rows.copy()
+            loss = judge.loss.gradient(rows, target, taken.weights, judge.fused)
+        if not math.isfinite(loss):
+            raise self._diverged(f"the loss became {loss}", where)
+        self._good.keep()
+        gradients = self.network.backward(rows, caches, self.run)
+        norm = self._update(gradients)
+        if not math.isfinite(norm):
+            raise self._diverged(f"the norm of the gradient became {norm}", where)
+        judge.note(loss, len(rows))
+
+    def _update(self, gradients: list[NDArray[Any]]) -> float:
+        try:
+            norm = self.optimizer.update(self.network.params, gradients)
+        except BaseException:  # an interrupt between two tensors
+            self._good.restore()
+            raise
+        finally:
+            self.network.changed()
+        return norm
+
+    def check_parameters(self, where: str) -> None:
+        """Raise DivergedError if the last update left a parameter that is NaN or infinite."""
+        if not all(np.isfinite(param).all() for param in self.network.params):
+            raise self._diverged("a parameter became NaN or infinite", where)
+
+    def _diverged(self, what: str, where: str) -> DivergedError:
+        self._good.restore()
+        self.network.changed()
+        rate = self.optimizer.learning_rate
+        return DivergedError(
+            f"{what} at {where}, after {self.optimizer.steps} steps; the last good weights are kept. Choose a lower "
+            f"learning rate than {rate:g}" + ("" if self.optimizer.clipnorm else ", or clip the gradients: clipnorm=1")
+        )
 
 
 def batches_of(count: int, size: int, order: NDArray[np.int64] | None = None) -> Iterator[NDArray[np.int64]]:
-    """Yield the numbers of each batch's sequences; the last batch may be smaller."""
+    """Yield the numbers of each batch's sequences; the last batch may be smaller.
+
+    Examples
+    --------
+    >>> [batch.tolist() for batch in batches_of(5, 2)]
+    [[0, 1], [2, 3], [4]]
+    """
     numbers = np.arange(count) if order is None else order
     for first in range(0, count, size):
         yield numbers[first : first + size]
 
 
-@dataclass
-class Step:
-    """What every batch of a fit shares: the network, how its output is judged, and how it moves."""
+def describe(batch: int, batches: int, epoch: int | None = None) -> str:
+    """Return words that find a batch again; both count from 1."""
+    return f"batch {batch + 1} of {batches}{'' if epoch is None else f' in epoch {epoch + 1}'}"
 
-    network: Network
-    loss: Loss
-    metrics: Sequence[Metric]
-    optimizer: Optimizer
-    run: Run = field(default_factory=lambda: Run(training=True))
 
-    def __post_init__(self) -> None:
-        self.fused = self.network.fuses(self.loss)
-        self._good = Snapshot(self.network.params)
-        self.reset()
+def check(
+    data: SequenceSet,
+    network: Network,
+    loss: Loss,
+    batch_size: int,
+    order: NDArray[np.int64] | None = None,
+    who: str = "fit",
+) -> None:
+    """Look at all data before any of it is used, so that an error costs no training and touches no parameter.
 
-    def reset(self) -> None:
-        """Begin an epoch."""
-        self._total, self._rows = 0.0, 0
-        for metric in self.metrics:
-            metric.reset()
+    Parameters
+    ----------
+    data : SequenceSet
+        With targets.
+    network, loss
+        What they are meant for.
+    batch_size, order
+        The batches that errors name.
+    who : str
+        Named in errors, too.
 
-    def logs(self) -> Logs:
-        """Return the figures since `reset`."""
-        return {"loss": self._total / max(self._rows, 1)} | {metric.name: metric.result() for metric in self.metrics}
-
-    def _judge(self, taken: Taken, run: Run, where: str) -> tuple[Packed, list[Any], NDArray[Any]]:
-        """Run a batch forward, check it, and note the metrics."""
-        check_finite(taken.x.rows, where)
-        y, caches = self.network.forward(taken.x, run, self.fused)
+    Raises
+    ------
+    DataError
+        NaN or infinity in the input, ids outside the vocabulary, targets that the loss cannot use.
+    ShapeError
+        Targets that do not go with the network's output.
+    """
+    first, last = network.layers[0], network.layers[-1]
+    batches = -(-len(data) // batch_size)
+    for number, which in enumerate(batches_of(len(data), batch_size, order)):
+        taken = data.take(which, first.dtype)
+        _check_finite(taken.x, which, f"{who}: x", describe(number, batches))
+        if isinstance(first, Embedding):
+            first.check_ids(taken.x.rows)
+        else:
+            first.check_features(taken.x.rows.shape[1])
         assert taken.y is not None
-        target = self.loss.check_targets(taken.y, y.rows)
-        for metric in self.metrics:
-            metric.update(y.rows, target, self.fused)
-        return y, caches, target
-
-    def _note(self, loss: float, rows: int) -> None:
-        self._total += loss * rows
-        self._rows += rows
-
-    def train(self, taken: Taken, where: str) -> None:
-        """Take one optimizer step; `where` names the batch in errors.
-
-        Raises
-        ------
-        DataError
-            The input holds NaN or infinity; no parameter was touched.
-        DivergedError
-            The loss or a gradient is NaN or infinite; the last parameters with a finite loss are put back.
-        """
-        y, caches, target = self._judge(taken, self.run, where)
-        loss = self.loss.gradient(y.rows, target, taken.weights, self.fused)
-        if math.isfinite(loss):
-            self._good.keep()
-            gradients = self.network.backward(y.rows, caches, self.run)
-            if math.isfinite(self.optimizer.update(self.network.params, gradients)):
-                self._note(loss, len(y.rows))
-                self.network.changed()
-                return
-            loss = math.nan
-        self._good.restore()
-        self.network.changed()
-        raise DivergedError(
-            f"the loss became {loss} at {where} (step {self.optimizer.steps + 1}); the last good weights are kept. "
-            "Lower the learning rate, or clip gradients: Adam(clipnorm=1.0)"
-        )
-
-    def evaluate(self, taken: Taken, where: str) -> None:
-        """Note the loss and metrics of a batch."""
-        y, _, target = self._judge(taken, Run(), where)
-        self._note(self.loss.value(y.rows, target, taken.weights, self.fused), len(y.rows))
+        rows = len(taken.x.rows) if data.by_step else taken.x.sequences
+        loss.check_targets(taken.y, np.broadcast_to(last.dtype.type(0), (rows, last.features_out)))
 
 
-def check_finite(rows: NDArray[Any], where: str) -> None:
+def _check_finite(x: Packed, which: NDArray[np.int64], what: str, where: str) -> None:
     """Raise DataError if the input of a batch holds NaN or infinity."""
-    if rows.dtype.kind == "f" and not np.isfinite(rows).all():
-        raise DataError(f"the input holds NaN or infinity at {where}; clean it or leave those sequences out")
+    if x.rows.dtype.kind != "f" or np.isfinite(x.rows).all():
+        return
+    row = int(np.flatnonzero(~np.isfinite(x.rows.reshape(len(x.rows), -1)).all(axis=1))[0])
+    step = int(np.searchsorted(x.offsets, row, side="right")) - 1
+    place = row - int(x.offsets[step])
+    sequence = int(which[place if x.order is None else x.order[place]])
+    raise DataError(
+        f"{what} holds NaN or infinity in {where}: sequence {sequence}"
+        f"{f', step {step}' if x.steps else ''}; no weight was touched. Repair it or leave that sequence out"
+    )
 
 
-def describe(which: NDArray[np.int64], batch: int, epoch: int | None = None) -> str:
-    """Return words that find a batch again."""
-    first = f"{', '.join(map(str, which[:8]))}{', ...' if len(which) > 8 else ''}"
-    return f"batch {batch}{'' if epoch is None else f' of epoch {epoch + 1}'} (sequences {first})"
-
-
-def evaluate(step: Step, data: SequenceSet, batch_size: int, dtype: Any) -> Logs:
+def evaluate(judge: Judge, data: SequenceSet, batch_size: int) -> Logs:
     """Return the figures of a whole set."""
-    step.reset()
-    for number, which in enumerate(batches_of(len(data), batch_size)):
-        step.evaluate(data.take(which, dtype), describe(which, number))
-    return step.logs()
+    judge.reset()
+    dtype = judge.network.layers[0].dtype
+    for which in batches_of(len(data), batch_size):
+        judge.evaluate(data.take(which, dtype))
+    return judge.logs()

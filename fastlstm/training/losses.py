@@ -4,6 +4,7 @@
 and give the gradient with respect to those: one pass, and no logarithm of a rounded 0.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = [
     "Loss",
     "SparseCategoricalCrossentropy",
     "get",
+    "known",
 ]
 
 Rows = NDArray[Any]
@@ -35,6 +37,12 @@ class Loss:
     name: ClassVar[str]
     fuses: ClassVar[str | None] = None
     """The activation whose input this loss can take, or None."""
+    from_logits: bool = False
+    """Whether the model's output is that input, with no activation of its own."""
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, as JSON can hold them."""
+        return {}
 
     def check_targets(self, target: Rows, output: Rows) -> Rows:
         """Return targets in the shape and type that the loss computes with.
@@ -83,11 +91,29 @@ class Loss:
 
 def _by_row(weights: NDArray[np.float64] | None, count: int) -> NDArray[np.float64]:
     """Return what each row's loss counts in the value."""
+    if weights is not None and weights.shape != (count,):
+        raise ShapeError(f"the loss has {count} rows, its weights have shape {weights.shape}; expected one each")
     return np.full(count, 1.0 / count) if weights is None else weights / count
 
 
-class SparseCategoricalCrossentropy(Loss):
+class _Crossentropy(Loss):
+    """What the cross-entropies share: whether probabilities come in, or what a softmax or sigmoid would take."""
+
+    def __init__(self, from_logits: bool = False):
+        self.from_logits = bool(from_logits)
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, as JSON can hold them."""
+        return {"from_logits": self.from_logits}
+
+
+class SparseCategoricalCrossentropy(_Crossentropy):
     """``-log p[class]`` of the right class, given as its number.
+
+    Parameters
+    ----------
+    from_logits : bool
+        The model ends without a softmax: this loss applies it. (Where a Dense ends with one, both are fused anyway.)
 
     Examples
     --------
@@ -146,8 +172,14 @@ class SparseCategoricalCrossentropy(Loss):
         return float((losses * by_row).sum())
 
 
-class CategoricalCrossentropy(Loss):
-    """``-sum(y * log p)`` for targets that are distributions over the classes, or one-hot."""
+class CategoricalCrossentropy(_Crossentropy):
+    """``-sum(y * log p)`` for targets that are distributions over the classes, or one-hot.
+
+    Parameters
+    ----------
+    from_logits : bool
+        See `SparseCategoricalCrossentropy`.
+    """
 
     name = "categorical_crossentropy"
     fuses = "softmax"
@@ -183,8 +215,14 @@ class CategoricalCrossentropy(Loss):
         team.share(kernel, output, target, weights, losses, count=len(output), cost=0.6 * output.size)
 
 
-class BinaryCrossentropy(Loss):
-    """``-y log p - (1 - y) log(1 - p)``, the mean over the K outputs of a row; targets from 0 to 1."""
+class BinaryCrossentropy(_Crossentropy):
+    """``-y log p - (1 - y) log(1 - p)``, the mean over the K outputs of a row; targets from 0 to 1.
+
+    Parameters
+    ----------
+    from_logits : bool
+        The model ends without a sigmoid: this loss applies it.
+    """
 
     name = "binary_crossentropy"
     fuses = "sigmoid"
@@ -261,7 +299,11 @@ class Huber(Loss):
     def __init__(self, delta: float = 1.0):
         if not delta > 0:
             raise OptionError(f"Huber: delta={delta}; expected a number > 0")
-        self.delta = delta
+        self.delta = float(delta)
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, as JSON can hold them."""
+        return {"delta": self.delta}
 
     def rows(self, output: Rows, target: Rows, fused: bool) -> NDArray[np.float64]:
         """Return the loss of each row."""
@@ -280,7 +322,7 @@ def _minus_log(p: Rows) -> NDArray[np.float64]:
     return np.asarray(-np.log(np.maximum(p.astype(np.float64), np.finfo(np.float32).tiny)))
 
 
-_BY_NAME: dict[str, type[Loss]] = {
+_BY_NAME: dict[str, Callable[..., Loss]] = {
     "binary_crossentropy": BinaryCrossentropy,
     "categorical_crossentropy": CategoricalCrossentropy,
     "sparse_categorical_crossentropy": SparseCategoricalCrossentropy,
@@ -292,11 +334,22 @@ _BY_NAME: dict[str, type[Loss]] = {
 }
 
 
-def get(loss: str | Loss) -> Loss:
-    """Return the loss of a name, or the loss itself."""
+def known(loss: Loss) -> bool:
+    """Tell whether `get` makes this loss again from its name and `config`."""
+    return _BY_NAME.get(loss.name) is type(loss)
+
+
+def get(loss: str | Loss, config: Mapping[str, Any] | None = None) -> Loss:
+    """Return the loss of a name, with the arguments in `config`; or the loss itself.
+
+    Raises
+    ------
+    OptionError
+        No loss has this name.
+    """
     if isinstance(loss, Loss):
         return loss
     kind = _BY_NAME.get(str(loss).lower())
     if kind is None:
         raise OptionError(f"loss={loss!r}; expected a Loss or one of {', '.join(_BY_NAME)}")
-    return kind()
+    return kind(**(config or {}))

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import OptionError
+from ..errors import OptionError, ShapeError
+from ..kernels.softmax import softmax_rows
 from .losses import BinaryCrossentropy, CategoricalCrossentropy, Loss, SparseCategoricalCrossentropy
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Perplexity",
     "SparseCategoricalAccuracy",
     "get",
+    "known",
 ]
 
 Rows = NDArray[Any]
@@ -26,25 +28,34 @@ Rows = NDArray[Any]
 class Metric:
     """Base of the metrics: a mean over rows, unless `result` says otherwise.
 
-    ``output`` is (M, K); with `fused`, it holds the values before the activation that the loss takes care of.
+    ``output`` is (M, K). Where the loss takes care of the last activation, ``pending`` names it ("softmax", "sigmoid")
+    and ``output`` holds the values before it.
     """
 
-    name: ClassVar[str]
+    name: str
+    running: ClassVar[bool] = True
+    """Whether `result` is cheap enough to be shown after each batch."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         """Begin anew."""
-        self.total, self.count = 0.0, 0
+        self.total, self.count = 0.0, 0.0
 
-    def update(self, output: Rows, target: Rows, fused: bool = False) -> None:
-        """Take in a batch; targets as the loss checked them."""
-        values = self.rows(output, target, fused)
-        self.total += float(values.sum())
-        self.count += len(values)
+    def update(
+        self,
+        output: Rows,
+        target: Rows,
+        pending: str | None = None,
+        weights: NDArray[np.float64] | None = None,
+    ) -> None:
+        """Take in a batch: targets as the loss checked them, and what each row counts (all alike by default)."""
+        values = self.rows(output, target, pending)
+        self.total += float(values.sum() if weights is None else values @ weights)
+        self.count += float(len(values) if weights is None else weights.sum())
 
-    def rows(self, output: Rows, target: Rows, fused: bool) -> Rows:
+    def rows(self, output: Rows, target: Rows, pending: str | None) -> Rows:
         """Return the figure of each row."""
         raise NotImplementedError
 
@@ -56,9 +67,9 @@ class Metric:
 class SparseCategoricalAccuracy(Metric):
     """Share of rows whose largest output is the class that the target names."""
 
-    name = "accuracy"
+    name = "sparse_categorical_accuracy"
 
-    def rows(self, output: Rows, target: Rows, fused: bool) -> Rows:
+    def rows(self, output: Rows, target: Rows, pending: str | None) -> Rows:
         """Return 1 where it is."""
         return np.asarray(output.argmax(axis=1) == target.reshape(-1))
 
@@ -66,9 +77,9 @@ class SparseCategoricalAccuracy(Metric):
 class CategoricalAccuracy(Metric):
     """Share of rows whose largest output is the target's largest."""
 
-    name = "accuracy"
+    name = "categorical_accuracy"
 
-    def rows(self, output: Rows, target: Rows, fused: bool) -> Rows:
+    def rows(self, output: Rows, target: Rows, pending: str | None) -> Rows:
         """Return 1 where it is."""
         return np.asarray(output.argmax(axis=1) == target.argmax(axis=1))
 
@@ -76,11 +87,11 @@ class CategoricalAccuracy(Metric):
 class BinaryAccuracy(Metric):
     """Share of outputs on the target's side of 1/2."""
 
-    name = "accuracy"
+    name = "binary_accuracy"
 
-    def rows(self, output: Rows, target: Rows, fused: bool) -> Rows:
+    def rows(self, output: Rows, target: Rows, pending: str | None) -> Rows:
         """Return each row's share."""
-        return np.asarray(((output > (0.0 if fused else 0.5)) == (target > 0.5)).mean(axis=1))
+        return np.asarray(((output > (0.0 if pending == "sigmoid" else 0.5)) == (target > 0.5)).mean(axis=1))
 
 
 class MeanAbsoluteError(Metric):
@@ -88,11 +99,16 @@ class MeanAbsoluteError(Metric):
 
     name = "mae"
 
-    def rows(self, output: Rows, target: Rows, fused: bool) -> Rows:
+    def rows(self, output: Rows, target: Rows, pending: str | None) -> Rows:
         """Return the error of each row."""
-        if fused:
+        output = output.astype(np.float64)
+        if pending == "sigmoid":
             output = 0.5 * (1.0 + np.tanh(0.5 * output))
-        return np.asarray(np.abs(output.astype(np.float64) - target).mean(axis=1))
+        elif pending == "softmax":
+            softmax_rows(output, 0, len(output))
+        if target.shape != output.shape:
+            raise ShapeError(f"mae: targets have shape {target.shape} by row, the output {output.shape}")
+        return np.asarray(np.abs(output - target).mean(axis=1))
 
 
 class Perplexity(Metric):
@@ -100,45 +116,61 @@ class Perplexity(Metric):
 
     name = "perplexity"
 
-    def rows(self, output: Rows, target: Rows, fused: bool) -> Rows:
+    def rows(self, output: Rows, target: Rows, pending: str | None) -> Rows:
         """Return the cross-entropy of each row, in nats."""
         loss = SparseCategoricalCrossentropy() if target.ndim == 1 else CategoricalCrossentropy()
-        return loss.rows(output, target, fused)
+        return loss.rows(output, target, pending == "softmax")
 
     def result(self) -> float:
-        """Return the perplexity over all rows."""
-        return math.exp(min(super().result(), 700.0)) if self.count else math.nan
+        """Return the perplexity over all rows; infinity beyond what a float64 holds."""
+        mean = super().result()
+        return math.exp(mean) if not mean > 700.0 else math.inf
 
 
 class AUC(Metric):
     """Area under the ROC curve: how often a random positive scores above a random negative (ties count half).
 
     Exact: it keeps every score until `reset`, and compares ranks rather than thresholds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> auc = AUC()
+    >>> auc.update(np.array([[0.1], [0.4], [0.4], [0.9]]), np.array([[0], [0], [1], [1]]))
+    >>> auc.result()
+    0.875
     """
 
     name = "auc"
+    running = False
 
     def reset(self) -> None:
         """Begin anew."""
-        self.scores: list[Rows] = []
-        self.targets: list[Rows] = []
+        self._kept: list[tuple[Rows, Rows, Rows]] = []
 
-    def update(self, output: Rows, target: Rows, fused: bool = False) -> None:
+    def update(
+        self,
+        output: Rows,
+        target: Rows,
+        pending: str | None = None,
+        weights: NDArray[np.float64] | None = None,
+    ) -> None:
         """Take in a batch; ranks are the same before and after a sigmoid."""
-        self.scores.append(output.reshape(-1).copy())
-        self.targets.append(target.reshape(-1) > 0.5)
+        if target.shape != output.shape:
+            raise ShapeError(f"auc: targets have shape {target.shape} by row, the output {output.shape}")
+        by_output = np.repeat(np.ones(len(output)) if weights is None else weights, output.shape[1])
+        self._kept.append((output.reshape(-1).copy(), target.reshape(-1) > 0.5, by_output))
 
     def result(self) -> float:
         """Return the area; NaN unless both classes came in."""
-        if not self.scores:
+        if not self._kept:
             return math.nan
-        scores, positive = np.concatenate(self.scores), np.concatenate(self.targets)
-        yes, no = int(positive.sum()), int((~positive).sum())
-        if not yes or not no:
-            return math.nan
-        _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
-        ranks = (np.cumsum(count) - (count - 1) / 2)[place]  # ties share their mean rank
-        return float((ranks[positive].sum() - yes * (yes + 1) / 2) / (yes * no))
+        scores, positive, weights = (np.concatenate(parts) for parts in zip(*self._kept, strict=True))
+        _, place = np.unique(scores, return_inverse=True)
+        yes, no = np.bincount(place, weights * positive), np.bincount(place, weights * ~positive)
+        pairs = yes.sum() * no.sum()
+        below = np.cumsum(no) - no
+        return float((yes * (below + no / 2)).sum() / pairs) if pairs else math.nan
 
 
 _BY_NAME: dict[str, type[Metric]] = {
@@ -158,6 +190,11 @@ _ACCURACY: dict[type[Loss], type[Metric]] = {
 }
 
 
+def known(metric: Metric) -> bool:
+    """Tell whether `get` makes this metric again from its name."""
+    return type(metric) in {*_BY_NAME.values(), *_ACCURACY.values()}
+
+
 def get(metric: str | Metric, loss: Loss) -> Metric:
     """Return the metric of a name, or the metric itself; "accuracy" is the kind that goes with the loss."""
     if isinstance(metric, Metric):
@@ -169,4 +206,6 @@ def get(metric: str | Metric, loss: Loss) -> Metric:
             f"metric {metric!r} is unknown, or does not go with {loss.name}; expected a Metric, accuracy "
             f"(with a cross-entropy) or one of {', '.join(_BY_NAME)}"
         )
-    return kind()
+    made = kind()
+    made.name = name  # figures bear the name that was asked for
+    return made

@@ -1,7 +1,7 @@
 """Optimizers: Keras's words, torch's arithmetic, one fused pass over each parameter."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..errors import OptionError, ShapeError
 from ..kernels import optim, team
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "get", "global_norm"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "get", "global_norm", "known"]
 
 Arrays = Sequence[NDArray[Any]]
 
@@ -33,15 +33,18 @@ class Optimizer:
     ----------
     learning_rate : float
         May be set at any time; callbacks and schedules do.
-    clipnorm : float, optional
-        Gradients are scaled down together when their global norm is larger (Pascanu et al. 2013). Keras calls this
-        ``global_clipnorm``; its ``clipnorm``, one norm a tensor, is not offered.
+    clipnorm, global_clipnorm : float, optional
+        Two words for one thing: gradients are scaled down together when their global norm is larger (Pascanu et al.
+        2013). Keras's ``clipnorm``, one norm a tensor, is not offered.
     """
 
     slots: ClassVar[tuple[str, ...]] = ()
     """Names of the arrays that are kept for each parameter."""
 
-    def __init__(self, learning_rate: float, *, clipnorm: float | None = None):
+    def __init__(self, learning_rate: float, *, clipnorm: float | None = None, global_clipnorm: float | None = None):
+        if clipnorm is not None and global_clipnorm is not None:
+            raise OptionError(f"{type(self).__name__}: clipnorm and global_clipnorm are the same here; pass one")
+        clipnorm = global_clipnorm if clipnorm is None else clipnorm
         if not (math.isfinite(learning_rate) and learning_rate >= 0):
             raise OptionError(f"{type(self).__name__}: learning_rate={learning_rate}; expected a finite number >= 0")
         if clipnorm is not None and not clipnorm > 0:
@@ -66,11 +69,7 @@ class Optimizer:
         """
         if not self._state:
             self._state = [{slot: np.zeros_like(param) for slot in self.slots} for param in params]
-        if len(params) != len(self._state) or len(grads) != len(params):
-            raise ShapeError(
-                f"{type(self).__name__}: {len(params)} parameters and {len(grads)} gradients; expected "
-                f"{len(self._state)} of each, as at the first step"
-            )
+        self._check(params, grads)
         norm = global_norm(grads)
         if not math.isfinite(norm):
             return norm
@@ -79,6 +78,23 @@ class Optimizer:
         for param, grad, state in zip(params, grads, self._state, strict=True):
             self._step(param.reshape(-1), grad.reshape(-1), scale, {k: v.reshape(-1) for k, v in state.items()})
         return norm
+
+    def _check(self, params: Arrays, grads: Arrays) -> None:
+        """Raise ShapeError unless everything fits: kernels look at no bounds."""
+        if not len(params) == len(grads) == len(self._state):
+            raise ShapeError(
+                f"{type(self).__name__}: {len(params)} parameters and {len(grads)} gradients; expected "
+                f"{len(self._state)} of each, as at the first step"
+            )
+        for place, (param, grad, state) in enumerate(zip(params, grads, self._state, strict=True)):
+            for word, array in (("gradient", grad), *state.items()):
+                if array.shape != param.shape or array.dtype != param.dtype:
+                    raise ShapeError(
+                        f"{type(self).__name__}: parameter {place} is {param.dtype} {param.shape}, its {word} "
+                        f"{array.dtype} {array.shape}; each model needs an optimizer of its own"
+                    )
+            if not param.flags.c_contiguous:
+                raise ShapeError(f"{type(self).__name__}: parameter {place} is not contiguous")
 
     def _step(self, param: NDArray[Any], grad: NDArray[Any], scale: float, state: dict[str, NDArray[Any]]) -> None:
         raise NotImplementedError
@@ -89,7 +105,7 @@ class Optimizer:
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments as they stand now."""
-        return {"learning_rate": self.learning_rate, "clipnorm": self.clipnorm}
+        return {"learning_rate": float(self.learning_rate), "clipnorm": self.clipnorm}
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return copies of the step count and of what is kept for each parameter, to go on later."""
@@ -105,7 +121,7 @@ class Optimizer:
                 f"{type(self).__name__}: the state holds {sorted(state)}; expected {sorted(expected)}: "
                 "is it another optimizer's?"
             )
-        self.steps = int(state["steps"])
+        self.steps = int(np.asarray(state["steps"]).item())
         self._state = [{slot: np.array(state[f"{i}.{slot}"]) for slot in self.slots} for i in range(count)]
 
 
@@ -114,7 +130,7 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    learning_rate, clipnorm
+    learning_rate, clipnorm, global_clipnorm
         See `Optimizer`.
     momentum : float
         Share of the last step that is taken again.
@@ -129,8 +145,9 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         clipnorm: float | None = None,
+        global_clipnorm: float | None = None,
     ):
-        super().__init__(learning_rate, clipnorm=clipnorm)
+        super().__init__(learning_rate, clipnorm=clipnorm, global_clipnorm=global_clipnorm)
         if not 0.0 <= momentum < 1.0:
             raise OptionError(f"SGD: momentum={momentum}; expected 0 <= momentum < 1")
         self.momentum = momentum
@@ -154,7 +171,7 @@ class RMSprop(Optimizer):
 
     Parameters
     ----------
-    learning_rate, clipnorm
+    learning_rate, clipnorm, global_clipnorm
         See `Optimizer`.
     rho : float
         How much of the running mean is kept at each step.
@@ -172,8 +189,12 @@ class RMSprop(Optimizer):
         epsilon: float = 1e-7,
         *,
         clipnorm: float | None = None,
+        global_clipnorm: float | None = None,
     ):
-        super().__init__(learning_rate, clipnorm=clipnorm)
+        super().__init__(learning_rate, clipnorm=clipnorm, global_clipnorm=global_clipnorm)
+        for word, value in (("rho", rho), ("momentum", momentum)):
+            if not 0.0 <= value < 1.0:
+                raise OptionError(f"RMSprop: {word}={value}; expected 0 <= {word} < 1")
         self.rho, self.momentum, self.epsilon = rho, momentum, epsilon
         self.slots = ("square", "velocity") if momentum else ("square",)  # type: ignore[misc]
 
@@ -195,7 +216,7 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    learning_rate, clipnorm
+    learning_rate, clipnorm, global_clipnorm
         See `Optimizer`.
     beta_1, beta_2 : float
         How much of the two means is kept at each step.
@@ -222,8 +243,9 @@ class Adam(Optimizer):
         epsilon: float = 1e-7,
         *,
         clipnorm: float | None = None,
+        global_clipnorm: float | None = None,
     ):
-        super().__init__(learning_rate, clipnorm=clipnorm)
+        super().__init__(learning_rate, clipnorm=clipnorm, global_clipnorm=global_clipnorm)
         for word, beta in (("beta_1", beta_1), ("beta_2", beta_2)):
             if not 0.0 <= beta < 1.0:
                 raise OptionError(f"{type(self).__name__}: {word}={beta}; expected 0 <= {word} < 1")
@@ -249,7 +271,7 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    learning_rate, beta_1, beta_2, epsilon, clipnorm
+    learning_rate, beta_1, beta_2, epsilon, clipnorm, global_clipnorm
         See `Adam`.
     weight_decay : float
         Share of each parameter, times the learning rate, that a step takes off. Keras's default is 0.004, torch's 0.01.
@@ -264,8 +286,9 @@ class AdamW(Adam):
         epsilon: float = 1e-7,
         *,
         clipnorm: float | None = None,
+        global_clipnorm: float | None = None,
     ):
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, clipnorm=clipnorm)
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, clipnorm=clipnorm, global_clipnorm=global_clipnorm)
         if weight_decay < 0:
             raise OptionError(f"AdamW: weight_decay={weight_decay}; expected 0 or more")
         self.weight_decay = weight_decay
@@ -278,14 +301,25 @@ class AdamW(Adam):
         return 1.0 - self.learning_rate * self.weight_decay
 
 
-_BY_NAME: dict[str, type[Optimizer]] = {"sgd": SGD, "rmsprop": RMSprop, "adam": Adam, "adamw": AdamW}
+_BY_NAME: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "rmsprop": RMSprop, "adam": Adam, "adamw": AdamW}
 
 
-def get(optimizer: str | Optimizer) -> Optimizer:
-    """Return the optimizer of a name, with its defaults, or the optimizer itself."""
+def known(optimizer: Optimizer) -> bool:
+    """Tell whether `get` makes this optimizer again from its name and `config`."""
+    return _BY_NAME.get(type(optimizer).__name__.lower()) is type(optimizer)
+
+
+def get(optimizer: str | Optimizer, config: Mapping[str, Any] | None = None) -> Optimizer:
+    """Return the optimizer of a name, with the arguments in `config`; or the optimizer itself.
+
+    Raises
+    ------
+    OptionError
+        No optimizer has this name.
+    """
     if isinstance(optimizer, Optimizer):
         return optimizer
     kind = _BY_NAME.get(str(optimizer).lower())
     if kind is None:
         raise OptionError(f"optimizer={optimizer!r}; expected an Optimizer or one of {', '.join(_BY_NAME)}")
-    return kind()  # type: ignore[call-arg]
+    return kind(**(config or {}))

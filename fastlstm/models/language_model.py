@@ -1,0 +1,375 @@
+"""LanguageModel: learn a text, say how well another is predicted, and write more of it."""
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..data.text import Corpus, TextSource, read_blocks
+from ..data.vocabulary import EncodedText, Vocabulary
+from ..errors import DataError, ModelFileError, OptionError, ShapeError
+from ..training import checkpoint
+from .generation import GenerationOptions, generate_ids
+from .language_network import LanguageNetwork, NetworkState
+from .language_options import LanguageModelOptions
+from .language_training import Report, Training, train_network
+
+__all__ = ["Evaluation", "LanguageModel"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How well a text was predicted, each token from all before it; the first is only read.
+
+    Attributes
+    ----------
+    loss : float
+        Mean cross-entropy in nats per token.
+    perplexity : float
+        ``exp(loss)``: among how many tokens, as it were, the model had to choose.
+    bits_per_character : float
+        Bits of all predicted tokens by their characters: comparable between characters and words.
+    tokens, characters : int
+        How many were predicted.
+    unknown : int
+        How many of the tokens the vocabulary lacks; each is predicted as the unknown token, which is easier.
+    """
+
+    loss: float
+    perplexity: float
+    bits_per_character: float
+    tokens: int
+    characters: int
+    unknown: int = 0
+
+
+class LanguageModel:
+    """An LSTM that predicts the next character or word of a text.
+
+    `train` makes and trains one in a line; ``LanguageModel(vocabulary)`` and `fit` are the same in two steps, of which
+    the model outlives whatever ends the training early.
+
+    Parameters
+    ----------
+    vocabulary : Vocabulary
+        The tokens that it reads and writes.
+    options : LanguageModelOptions, optional
+        Sizes, training, seed.
+    **changes
+        Options by name, instead of those in `options`.
+
+    Examples
+    --------
+    >>> import fastlstm as fl
+    >>> model = fl.LanguageModel.train("to be or not to be, " * 20, hidden=16, window=8, streams=4, epochs=8)
+    >>> len(model.generate("to be", length=10, seed=1))
+    10
+    >>> model.evaluate("to be or not").bits_per_character < 4
+    True
+    """
+
+    def __init__(self, vocabulary: Vocabulary, options: LanguageModelOptions | None = None, **changes: Any):
+        options = (options or LanguageModelOptions()).replaced(changes)
+        if vocabulary.level != options.level:
+            raise OptionError(
+                f"LanguageModel: the vocabulary is of level {vocabulary.level!r}, the options of {options.level!r}; "
+                "make them agree"
+            )
+        self.vocabulary = vocabulary
+        self.options = options
+        self.network = LanguageNetwork(options, len(vocabulary))
+        self.held_out: Evaluation | None = None
+
+    def __repr__(self) -> str:
+        o = self.options
+        return (
+            f"LanguageModel({len(self.vocabulary)} {o.level}s, embedding={o.embedding}, hidden={o.hidden}, "
+            f"layers={o.layers}, parameters={self.parameters:,})"
+        )
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are learned."""
+        return sum(value.size for value in self.network.params.values())
+
+    # --- learning -----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def train(
+        cls,
+        source: TextSource,
+        options: LanguageModelOptions | None = None,
+        *,
+        encoding: str = "utf-8",
+        report: Report | None = None,
+        **changes: Any,
+    ) -> "LanguageModel":
+        """Learn a text and return the model.
+
+        Parameters
+        ----------
+        source : str, path, binary file, or a list of paths and files
+            The text, or where it stands; see `fastlstm.data.text.read_blocks`.
+        options : LanguageModelOptions, optional
+            Sizes and training.
+        encoding : str
+            Of the files.
+        report : callable, optional
+            Called with a `Progress` after each step.
+        **changes
+            Options by name: ``level="word", hidden=512, epochs=5``.
+
+        Returns
+        -------
+        LanguageModel
+            Its `held_out` says how well it predicts the end of the text, which it was not trained on.
+
+        Raises
+        ------
+        DataError
+            The text is empty, shorter than a window, or not in this encoding.
+        DivergedError
+            The loss became NaN or infinite.
+        OptionError
+            An unknown option, or an impossible value.
+        OSError
+            A file cannot be read.
+        """
+        options = (options or LanguageModelOptions()).replaced(changes)
+        try:
+            corpus = read_corpus(source, options, encoding=encoding)
+            model = cls(corpus.vocabulary, options)
+            model.fit(corpus, report=report)
+        except DataError as error:
+            if isinstance(source, str) and len(source) < 256 and "\n" not in source:
+                raise type(error)(f"{error} (there is no file {source!r}, so this str was taken as the text)") from None
+            raise
+        return model
+
+    def fit(self, corpus: Corpus, *, report: Report | None = None) -> Training:
+        """Train on a corpus, then evaluate on its held-out part.
+
+        Parameters
+        ----------
+        corpus : Corpus
+            Encoded with this model's vocabulary.
+        report : callable, optional
+            Called with a `Progress` after each step.
+
+        Returns
+        -------
+        Training
+
+        Raises
+        ------
+        DataError
+            The corpus has another vocabulary, or is shorter than a window.
+        DivergedError
+            The loss became NaN or infinite; as after an interrupt, the model has the last good weights.
+        """
+        if corpus.vocabulary != self.vocabulary:
+            raise DataError(
+                "LanguageModel: the corpus has another vocabulary than the model; encode it with the model's"
+            )
+        held_out = corpus.held_out if len(corpus.held_out.ids) > 1 else None
+        self.held_out = None
+        training = train_network(
+            self.network,
+            corpus.train.ids,
+            self.options,
+            report=report,
+            held_out_loss=None if held_out is None else lambda: self.evaluate_encoded(held_out).loss,
+        )
+        if held_out is not None:
+            self.held_out = self.evaluate_encoded(held_out)
+        return training
+
+    # --- judging ------------------------------------------------------------------------------------------------
+
+    def evaluate(self, source: TextSource, *, encoding: str = "utf-8") -> Evaluation:
+        """Say how well a text is predicted, read once from its beginning as one stream.
+
+        Parameters
+        ----------
+        source, encoding
+            As for `train`.
+
+        Raises
+        ------
+        DataError
+            The text has fewer than two tokens, or is not in this encoding.
+        VocabularyError
+            It has characters that the vocabulary lacks.
+        OSError
+            A file cannot be read.
+        """
+        return self.evaluate_encoded(self.vocabulary.encode_text(read_blocks(source, encoding)))
+
+    def evaluate_encoded(self, text: EncodedText) -> Evaluation:
+        """Say how well a text is predicted that is ids already."""
+        tokens = len(text.ids) - 1
+        if tokens < 1:
+            raise DataError(f"evaluate: the text has {tokens + 1} tokens; expected at least 2, one to predict")
+        nats = sum(float(losses.sum()) for losses in self.network.losses(text.ids))
+        characters = max(1, text.characters - len(self.vocabulary.tokens[int(text.ids[0])]))
+        loss = nats / tokens
+        perplexity = math.exp(loss) if loss < 700 else math.inf
+        return Evaluation(loss, perplexity, nats / math.log(2) / characters, tokens, characters, text.unknown)
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    def generate(
+        self, prompt: str = "", *, length: int = 200, options: GenerationOptions | None = None, **choices: Any
+    ) -> str:
+        """Continue a text.
+
+        Parameters
+        ----------
+        prompt : str
+            What to continue; where it is empty, a new line.
+        length : int
+            How many tokens to write.
+        options : GenerationOptions, optional
+            How to choose them.
+        **choices
+            The fields of `GenerationOptions` by name: `method`, `temperature`, `top_k`, `top_p`, `beam_width`, `seed`.
+
+        Returns
+        -------
+        str
+            The continuation, without the prompt.
+
+        Raises
+        ------
+        VocabularyError
+            The prompt has characters that the vocabulary lacks; the message names them.
+        OptionError
+            A choice that there is not, or choices that do not go together.
+        """
+        if options is None:
+            try:
+                options = GenerationOptions(**choices)
+            except TypeError as error:
+                raise OptionError(f"generate: {error}") from None
+        elif choices:
+            raise OptionError(f"generate: give options= or {', '.join(choices)}, not both")
+        if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+            raise OptionError(f"generate: length is {length!r}; expected a whole number, at least 1")
+        return self.vocabulary.decode(list(self._continue(prompt, length, options)))
+
+    def _continue(self, prompt: str, length: int, options: GenerationOptions) -> Iterator[int]:
+        ids = self.vocabulary.encode(prompt)
+        if not len(ids):
+            tokens = self.vocabulary.tokens
+            ids = np.array([tokens.index("\n") if "\n" in tokens else len(tokens) - 1])
+        return generate_ids(self.network, self.vocabulary, ids, length, options)
+
+    def start(self, count: int = 1) -> NetworkState:
+        """Return the state of `count` sequences before their first token, for `step`."""
+        return self.network.start(count)
+
+    def step(self, tokens: ArrayLike, state: NetworkState) -> tuple[NDArray[Any], NetworkState]:
+        """Read one token of each of B sequences; fits `fastlstm.decode.beam_search`.
+
+        Parameters
+        ----------
+        tokens : array of int, shape (B,)
+        state : tuple of LSTMState
+            From `start` or an earlier step; it is not written to.
+
+        Returns
+        -------
+        logits : ndarray, shape (B, V)
+            Of the token that follows.
+        state : tuple of LSTMState
+        """
+        return self.network.step(np.asarray(tokens, np.int64).reshape(-1), state)
+
+    # --- keeping ------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Return a copy of the weights by torch's names.
+
+        ``embedding.weight``, ``lstm.weight_ih_l0`` and so on for each layer, ``output.weight`` (not where it is tied to
+        the embedding) and ``output.bias``: without their prefixes, what `torch.nn.Embedding`, `torch.nn.LSTM` and
+        `torch.nn.Linear` load.
+        """
+        return {name: value.copy() for name, value in self.network.params.items()}
+
+    def load_state_dict(self, tensors: dict[str, ArrayLike]) -> None:
+        """Take over weights by name; all must be there, and fit.
+
+        Raises
+        ------
+        ShapeError
+            A tensor is missing, unknown, or of another shape.
+        """
+        params = self.network.params
+        if params.keys() != tensors.keys():
+            missing, unknown = sorted(params.keys() - tensors.keys()), sorted(tensors.keys() - params.keys())
+            raise ShapeError(f"LanguageModel: tensors missing: {missing}; unknown: {unknown}")
+        arrays = {name: np.asarray(value) for name, value in tensors.items()}
+        for name, value in arrays.items():
+            if value.shape != params[name].shape:
+                raise ShapeError(f"LanguageModel: {name} has shape {value.shape}; expected {params[name].shape}")
+        for name, value in arrays.items():
+            params[name][...] = value
+        self.network.changed()
+
+    def config(self) -> dict[str, Any]:
+        """Return what a file says of the model beside its weights."""
+        return {
+            "model": "LanguageModel",
+            "vocabulary": self.vocabulary.config(),
+            "options": self.options.config(),
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a safetensors file; an old one stays whole until the new one is.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        """
+        checkpoint.save_file(path, self.network.params, self.config())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "LanguageModel":
+        """Read a model that `save` wrote.
+
+        Raises
+        ------
+        ModelFileError
+            The file is missing, damaged, or not a language model.
+        """
+        tensors, config = checkpoint.load_file(path)
+        return cls.from_saved(tensors, config, str(path))
+
+    @classmethod
+    def from_saved(cls, tensors: dict[str, NDArray[Any]], config: dict[str, Any], path: str) -> "LanguageModel":
+        """Return the model that the contents of a file describe."""
+        if config.get("model") != "LanguageModel":
+            raise ModelFileError(f"{path} holds a {config.get('model')}, not a LanguageModel; fastlstm.load opens any")
+        try:
+            vocabulary = Vocabulary.from_config(config["vocabulary"])
+            model = cls(vocabulary, LanguageModelOptions(**config["options"]))
+            model.load_state_dict(dict(tensors))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"{path} is not a language model that this version can read: {error}") from error
+        return model
+
+
+def read_corpus(source: TextSource, options: LanguageModelOptions, *, encoding: str = "utf-8") -> Corpus:
+    """Read a text once, as the corpus that a model with these options is trained on."""
+    return Corpus.of(
+        read_blocks(source, encoding),
+        options.level,
+        held_out=options.held_out,
+        min_count=options.least_count,
+        max_size=options.max_vocabulary,
+    )

@@ -1,0 +1,227 @@
+"""The network of a language model: embedding, LSTM layers, and an output layer over the vocabulary.
+
+With dropout D (Zaremba, Sutskever and Vinyals, 2014)::
+
+    ids -> Embedding -> D -> LSTM -> D -> ... -> LSTM -> D -> Dense -> logits
+
+The output layer and its loss run over blocks of rows, so logits never take more than a few megabytes, whatever the
+vocabulary.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ..data.packed import Packed
+from ..data.windows import Window
+from ..kernels import team
+from ..kernels.softmax import cross_entropy, softmax_cross_entropy
+from ..layers import LSTM, Dense, Dropout, Embedding, LSTMState
+from ..layers.base import Gradients, Run
+from .language_options import LanguageModelOptions
+
+__all__ = ["LanguageNetwork", "NetworkState", "Step"]
+
+NetworkState: TypeAlias = tuple[LSTMState, ...]
+"""State of each LSTM layer."""
+
+_LOGIT_BYTES = 16 << 20
+_LEAST_ROWS = 64
+_EVALUATED_STEPS = 1024
+"""Steps that `loss` runs in one go."""
+
+
+class Step(NamedTuple):
+    """What one window gave.
+
+    Attributes
+    ----------
+    loss : float
+        Mean cross-entropy of its targets, in nats.
+    state : tuple of LSTMState
+        After the window's last step: what the next window begins with.
+    gradients : dict of str to ndarray
+        Of the mean loss, by the names of `LanguageNetwork.params`; valid until the next window.
+    """
+
+    loss: float
+    state: NetworkState
+    gradients: Gradients
+
+
+class LanguageNetwork:
+    """Predict the next token from those before it.
+
+    Parameters
+    ----------
+    options : LanguageModelOptions
+        Sizes, dropout, tying and the seed of the initial weights.
+    vocabulary : int
+        V, the number of tokens.
+    dtype : {"float32", "float64"}
+        Type of the weights and of everything computed.
+    """
+
+    def __init__(self, options: LanguageModelOptions, vocabulary: int, dtype: DTypeLike = "float32"):
+        rng = np.random.default_rng(options.seed)
+        layers = range(options.layers)
+        self.embedding = Embedding(vocabulary, options.embedding, dtype=dtype)
+        self.lstms = [LSTM(options.hidden, return_sequences=True, dtype=dtype) for _ in layers]
+        self.output = Dense(vocabulary, dtype=dtype)
+        self.dropouts = [Dropout(options.dropout, dtype=dtype) for _ in range(options.layers + 1)]
+        self.tied = options.tied
+        self.embedding.build(0, rng)
+        for place, lstm in enumerate(self.lstms):
+            lstm.build(options.hidden if place else options.embedding, rng)
+        self.output.build(options.hidden, rng)
+        if self.tied:
+            self.output.params["weight"] = self.embedding.params["weight"]
+        self._inference = Run()
+
+    # --- parameters ---------------------------------------------------------------------------------------------
+
+    @property
+    def params(self) -> dict[str, NDArray[Any]]:
+        """The weights themselves, by torch's names; tied weights are there once, as ``embedding.weight``."""
+        named = {"embedding.weight": self.embedding.params["weight"]}
+        for place, lstm in enumerate(self.lstms):
+            named |= {f"lstm.{_of_layer(name, place)}": value for name, value in lstm.params.items()}
+        if not self.tied:
+            named["output.weight"] = self.output.params["weight"]
+        return named | {"output.bias": self.output.params["bias"]}
+
+    def changed(self) -> None:
+        """Forget what was derived from the weights; call it after writing into them."""
+        for layer in (self.embedding, *self.lstms, self.output):
+            layer.changed()
+
+    # --- inference ----------------------------------------------------------------------------------------------
+
+    def start(self, count: int) -> NetworkState:
+        """Return the state before any token, for `count` sequences."""
+        zeros = [np.zeros((count, lstm.units), lstm.dtype) for lstm in self.lstms]
+        return tuple(LSTMState(zero, zero.copy()) for zero in zeros)
+
+    def read(self, ids: NDArray[Any], state: NetworkState | None) -> tuple[NDArray[Any], NetworkState]:
+        """Read one sequence of ids (T,); return the last layer's h at each of its steps (T, H), and the state after."""
+        x = Packed(ids.astype(np.int64, copy=False), np.ones(len(ids), np.int64))
+        hidden, after, _ = self._hidden(x, state, self._inference)
+        return hidden.rows, after
+
+    def step(self, tokens: NDArray[np.int64], state: NetworkState) -> tuple[NDArray[Any], NetworkState]:
+        """Read one token of each of B sequences (B,); return the logits of what follows (B, V), and the state."""
+        hidden, after, _ = self._hidden(Packed(tokens, np.array([len(tokens)])), state, self._inference)
+        return self.logits(hidden.rows), after
+
+    def logits(self, hidden: NDArray[Any]) -> NDArray[Any]:
+        """Return the logits (M, V) of rows (M, H) of the last layer's h."""
+        return self.output.forward(_samples(hidden), self._inference, linear=True)[0].rows
+
+    def losses(self, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
+        """Read one sequence of ids (M,) and yield, a piece at a time, -log p in nats of each but the first."""
+        state = None
+        for first in range(0, len(ids) - 1, _EVALUATED_STEPS):
+            last = min(first + _EVALUATED_STEPS, len(ids) - 1)
+            hidden, state = self.read(ids[first:last], state)
+            targets = ids[first + 1 : last + 1].astype(np.int64)
+            losses = np.empty(len(targets))
+            for rows in self._blocks(len(targets)):
+                logits = self.logits(hidden[rows])
+                cost = _softmax_cost(logits)
+                team.share(cross_entropy, logits, targets[rows], losses[rows], count=len(logits), cost=cost)
+            yield losses
+
+    # --- training -----------------------------------------------------------------------------------------------
+
+    def train_step(self, window: Window, state: NetworkState | None, run: Run) -> Step:
+        """Run a window forward from `state` (None: zeros) and back; gradients end at the window's start."""
+        if state is not None:  # the last window of a text may have fewer streams, the first of them
+            count = window.inputs.sequences
+            state = tuple(LSTMState(part.h[:count], part.c[:count]) for part in state)
+        hidden, after, caches = self._hidden(window.inputs, state, run)
+        loss, dx, gradients = self._output_step(hidden.rows, window.targets, run)
+        for place in reversed(range(len(self.lstms))):
+            dx = self._undrop(place + 1, dx, caches, run)
+            dx, of_lstm = self.lstms[place].backward(dx, caches[self.lstms[place]], run)
+            gradients |= {f"lstm.{_of_layer(name, place)}": value for name, value in of_lstm.items()}
+        dx = self._undrop(0, dx, caches, run)
+        _, of_embedding = self.embedding.backward(dx, caches[self.embedding], run)
+        gradients["embedding.weight"] = of_embedding["weight"]
+        if self.tied:
+            gradients["embedding.weight"] += gradients.pop("output.weight")
+        return Step(loss, after, gradients)
+
+    def _hidden(
+        self, inputs: Packed, state: NetworkState | None, run: Run
+    ) -> tuple[Packed, NetworkState, dict[object, Any]]:
+        """Return the last layer's h of each step, after dropout, the final state, and each layer's cache."""
+        caches: dict[object, Any] = {}
+        x, caches[self.embedding] = self.embedding.forward(inputs, run)
+        x = self._drop(0, x, caches, run)
+        after = []
+        for place, lstm in enumerate(self.lstms):
+            x, final, caches[lstm] = lstm.run_steps(x, None if state is None else state[place], run)
+            after.append(final)
+            x = self._drop(place + 1, x, caches, run)
+        return x, tuple(after), caches
+
+    def _drop(self, place: int, x: Packed, caches: dict[object, Any], run: Run) -> Packed:
+        dropout = self.dropouts[place]
+        if not (run.training and dropout.rate):
+            return x
+        x, caches[dropout] = dropout.forward(x, run)
+        return x
+
+    def _undrop(self, place: int, dx: NDArray[Any], caches: dict[object, Any], run: Run) -> NDArray[Any]:
+        dropout = self.dropouts[place]
+        return dropout.backward(dx, caches[dropout], run)[0] if dropout in caches else dx
+
+    def _output_step(
+        self, hidden: NDArray[Any], targets: NDArray[np.int64], run: Run
+    ) -> tuple[float, NDArray[Any], Gradients]:
+        """Return the mean loss, and its gradients by `hidden` (M, H) and by the output layer's parameters."""
+        count = len(hidden)
+        take = run.scratch.take
+        weights = take(self, "weights", shape=(count,), dtype=np.float64)
+        weights[...] = 1.0 / count
+        losses = take(self, "losses", shape=(count,), dtype=np.float64)
+        dhidden = take(self, "dhidden", shape=hidden.shape, dtype=hidden.dtype)
+        total: Gradients = {}
+        for rows in self._blocks(count):
+            y, cache = self.output.forward(_samples(hidden[rows]), run, linear=True)
+            team.share(
+                softmax_cross_entropy,
+                *(y.rows, targets[rows], weights[rows], losses[rows]),
+                count=len(y.rows),
+                cost=_softmax_cost(y.rows),
+            )
+            assert cache is not None  # this is training
+            dhidden[rows], gradients = self.output.backward(y.rows, cache, run)
+            for name, value in gradients.items():
+                if rows.start == 0:
+                    total[f"output.{name}"] = take(self, name, shape=value.shape, dtype=value.dtype)
+                    total[f"output.{name}"][...] = value
+                else:
+                    total[f"output.{name}"] += value
+        return float(losses.mean()), dhidden, total
+
+    def _blocks(self, count: int) -> Iterator[slice]:
+        """Cut `count` rows into blocks whose logits are small."""
+        rows = max(_LEAST_ROWS, _LOGIT_BYTES // (self.output.units * self.output.dtype.itemsize))
+        return (slice(first, min(first + rows, count)) for first in range(0, count, rows))
+
+
+def _of_layer(name: str, place: int) -> str:
+    """Return torch's name of a parameter in layer `place` of a stack: ``weight_ih_l0`` -> ``weight_ih_l2``."""
+    return name.replace("_l0", f"_l{place}")
+
+
+def _samples(rows: NDArray[Any]) -> Packed:
+    return Packed(rows, np.array([len(rows)]), steps=False)
+
+
+def _softmax_cost(logits: NDArray[Any]) -> float:
+    """Estimate the nanoseconds that softmax and cross-entropy take."""
+    return 0.6 * logits.size

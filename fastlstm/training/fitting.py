@@ -1,0 +1,127 @@
+"""Epochs: the order of the batches, the training of each, the judging of held-out data, and the callbacks between."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.sequences import SequenceSet, Taken
+from ..errors import OptionError
+from .callbacks import Callback
+from .loop import Judge, Trainer, batches_of, check, describe, evaluate
+
+__all__ = ["Plan", "fit", "split_off", "weigh_classes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a fit goes over its data; the words are those of `Sequential.fit`."""
+
+    batch_size: int = 32
+    epochs: int = 1
+    initial_epoch: int = 0
+    shuffle: bool = True
+    class_weight: Mapping[int, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.epochs < 1:
+            raise OptionError(f"fit: batch_size={self.batch_size}, epochs={self.epochs}; expected 1 or more of each")
+        if not 0 <= self.initial_epoch <= self.epochs:
+            raise OptionError(f"fit: initial_epoch={self.initial_epoch}; expected 0 to epochs={self.epochs}")
+
+    def batches(self, count: int) -> int:
+        """Return how many batches an epoch over `count` sequences has."""
+        return -(-count // self.batch_size)
+
+
+def fit(
+    trainer: Trainer,
+    data: SequenceSet,
+    held: SequenceSet | None,
+    plan: Plan,
+    calls: Callback,
+    stopped: Callable[[], bool],
+) -> None:
+    """Train for all epochs, or until `stopped` says so after one.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Moves the parameters; its generator also draws the order of the sequences.
+    data, held : SequenceSet
+        What is trained on, and what is judged after each epoch.
+    plan : Plan
+    calls : Callback
+        Hears of every batch and epoch.
+    stopped : callable
+        Whether a callback has asked to stop.
+
+    Raises
+    ------
+    DataError, ShapeError
+        Anywhere in the data, before the first step.
+    DivergedError
+        See `Trainer.step`.
+    """
+    judge = trainer.judge
+    judge_held = Judge(judge.network, judge.loss, judge.plain, judge.weighted)
+    rng = trainer.run.rng
+    dtype = judge.network.layers[0].dtype
+    batches = plan.batches(len(data))
+
+    def next_order() -> NDArray[np.int64] | None:
+        return rng.permutation(len(data)) if plan.shuffle else None
+
+    order = next_order()
+    check(data, judge.network, judge.loss, plan.batch_size, order)
+    if held is not None:
+        check(held, judge.network, judge.loss, plan.batch_size, who="fit: validation data")
+    calls.on_train_begin()
+    for epoch in range(plan.initial_epoch, plan.epochs):
+        calls.on_epoch_begin(epoch)
+        judge.reset()
+        for number, which in enumerate(batches_of(len(data), plan.batch_size, order)):
+            calls.on_train_batch_begin(number)
+            taken = data.take(which, dtype)
+            if plan.class_weight is not None:
+                taken = weigh_classes(taken, plan.class_weight)
+            trainer.step(taken, describe(number, batches, epoch))
+            calls.on_train_batch_end(number, judge.logs(running=True))
+        trainer.check_parameters(f"the end of epoch {epoch + 1}")
+        logs = judge.logs()
+        if held is not None:
+            logs |= {f"val_{name}": value for name, value in evaluate(judge_held, held, plan.batch_size).items()}
+        calls.on_epoch_end(epoch, logs)
+        if stopped():
+            break
+        order = next_order()
+    calls.on_train_end()
+
+
+def split_off(data: SequenceSet, share: float) -> tuple[SequenceSet, SequenceSet]:
+    """Return what is trained on, and the last `share` of the sequences: as many as Keras takes.
+
+    Raises
+    ------
+    OptionError
+        The share is not between 0 and 1, or leaves one side empty.
+    """
+    if not 0.0 < share < 1.0:
+        raise OptionError(f"fit: validation_split={share}; expected 0 <= validation_split < 1")
+    count = math.floor(len(data) * (1.0 - share))
+    if count in (0, len(data)):
+        raise OptionError(f"fit: validation_split={share} of {len(data)} sequences leaves one side empty")
+    return data.split(count)
+
+
+def weigh_classes(taken: Taken, class_weight: Mapping[int, float]) -> Taken:
+    """Return the batch with each row's weight multiplied by that of its class; classes not named weigh 1."""
+    assert taken.y is not None
+    y = taken.y.reshape(len(taken.y), -1)
+    classes = y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
+    weights = np.ones(len(y))
+    for number, weight in class_weight.items():
+        weights[classes == number] = weight
+    return replace(taken, weights=weights if taken.weights is None else taken.weights * weights)

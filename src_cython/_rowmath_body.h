@@ -1,0 +1,382 @@
+/* The passes of _rowmath.h for one type. Included twice, with REAL, ROW_INT, ROW_UINT and ROW_NAME defined.
+ *
+ * Contract of every pass: `x`, `e`, `y` are arrays of at least `n` elements, aligned to their element and not
+ * overlapping unless said; `n` may be 0; nothing is allocated.
+ */
+
+/* exp(x) for x <= 0: error below 1.1 ulp (float) or 1.5 ulp (double); 0 below ROW_LOWEST and for -inf; NaN gives
+ * something finite. exp(x) = 2^k * exp(r), k = round(x / ln 2), |r| <= ln(2) / 2; ln 2 is split in two so that
+ * k * LN2_HIGH is exact (Cody and Waite, 1980). The polynomials are Cephes' (float) and Taylor's (double). */
+#ifdef ROW_DOUBLE
+#define ROW_LOWEST -708.0
+#else
+#define ROW_LOWEST -87.0f
+#endif
+static inline __attribute__((always_inline)) REAL ROW_NAME(exp1)(REAL x)
+{
+    REAL clamped = x > ROW_LOWEST ? x : ROW_LOWEST;
+    ROW_INT bits;
+    ROW_UINT scale;
+    REAL power;
+#ifdef ROW_DOUBLE
+    const REAL magic = 6755399441055744.0; /* 1.5 * 2^52: adding it leaves round(x) in the low bits */
+    REAL shifted = clamped * 1.4426950408889634 + magic;
+    REAL k = shifted - magic;
+    REAL r = (clamped - k * 0.693145751953125) - k * 1.42860682030941723212e-6;
+    REAL p = 1.6059043836821613e-10;
+    p = p * r + 2.08767569878681e-09;
+    p = p * r + 2.505210838544172e-08;
+    p = p * r + 2.755731922398589e-07;
+    p = p * r + 2.7557319223985893e-06;
+    p = p * r + 2.48015873015873e-05;
+    p = p * r + 0.0001984126984126984;
+    p = p * r + 0.001388888888888889;
+    p = p * r + 0.008333333333333333;
+    p = p * r + 0.041666666666666664;
+    p = p * r + 0.16666666666666666;
+    p = p * r + 0.5;
+    p = p * (r * r) + r + 1.0;
+    memcpy(&bits, &shifted, sizeof bits);
+    scale = ((ROW_UINT)bits << 52) + ((ROW_UINT)1023 << 52);
+#else
+    const REAL magic = 12582912.0f; /* 1.5 * 2^23 */
+    REAL shifted = clamped * 1.44269504f + magic;
+    REAL k = shifted - magic;
+    REAL r = (clamped - k * 0.693359375f) + k * 2.12194440e-4f;
+    REAL p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    memcpy(&bits, &shifted, sizeof bits);
+    scale = ((ROW_UINT)bits << 23) + ((ROW_UINT)127 << 23);
+#endif
+    memcpy(&power, &scale, sizeof power);
+    return x > ROW_LOWEST ? p * power : (REAL)0;
+}
+
+/* The largest of x, and in *nan whether one of them is NaN. NaNs are passed over; -inf for n = 0. */
+static ROW_CLONES REAL ROW_NAME(max)(const REAL *x, ptrdiff_t n, int *nan)
+{
+    REAL best[ROW_LANES], top = -INFINITY;
+    ROW_INT bad[ROW_LANES], any = 0;
+    ptrdiff_t i = 0;
+    for (int j = 0; j < ROW_LANES; j++) {
+        best[j] = -INFINITY;
+        bad[j] = 0;
+    }
+    for (; i + ROW_LANES <= n; i += ROW_LANES)
+        for (int j = 0; j < ROW_LANES; j++) {
+            REAL v = x[i + j];
+            best[j] = v > best[j] ? v : best[j];
+            bad[j] |= v != v;
+        }
+    for (; i < n; i++) {
+        top = x[i] > top ? x[i] : top;
+        any |= x[i] != x[i];
+    }
+    for (int width = ROW_LANES / 2; width >= 4; width /= 2)
+        for (int j = 0; j < width; j++) {
+            best[j] = best[j + width] > best[j] ? best[j + width] : best[j];
+            bad[j] |= bad[j + width];
+        }
+    for (int j = 0; j < 4; j++) {
+        top = best[j] > top ? best[j] : top;
+        any |= bad[j];
+    }
+    *nan = any != 0;
+    return top;
+}
+
+/* maxima[b] = the largest of x[b * ROW_LANES ... ]; ceil(n / ROW_LANES) of them. x holds no NaN. */
+static ROW_CLONES void ROW_NAME(block_maxima)(const REAL *restrict x, ptrdiff_t n, REAL *restrict maxima)
+{
+    for (ptrdiff_t i = 0; i < n; i += ROW_LANES) {
+        REAL best[4] = {x[i], x[i], x[i], x[i]};
+        if (i + ROW_LANES <= n) {
+            for (int j = 0; j < ROW_LANES; j += 4)
+                for (int l = 0; l < 4; l++)
+                    best[l] = x[i + j + l] > best[l] ? x[i + j + l] : best[l];
+            for (int l = 1; l < 4; l++)
+                best[0] = best[l] > best[0] ? best[l] : best[0];
+        } else
+            for (ptrdiff_t j = i + 1; j < n; j++)
+                best[0] = x[j] > best[0] ? x[j] : best[0];
+        maxima[i / ROW_LANES] = best[0];
+    }
+}
+
+/* The first i >= start with x[i] >= least, or n. */
+static ROW_CLONES ptrdiff_t ROW_NAME(next_at_least)(const REAL *x, ptrdiff_t n, ptrdiff_t start, REAL least)
+{
+    ptrdiff_t i = start;
+    for (; i + ROW_LANES <= n; i += ROW_LANES) {
+        uint32_t hits = 0;
+        for (int j = 0; j < ROW_LANES; j++)
+            hits |= (uint32_t)(x[i + j] >= least) << j;
+        if (hits)
+            return i + __builtin_ctz(hits);
+    }
+    while (i < n && !(x[i] >= least))
+        i++;
+    return i;
+}
+
+/* The first i >= start with low <= x[i] <= high, or n. */
+static ROW_CLONES ptrdiff_t ROW_NAME(next_between)(const REAL *x, ptrdiff_t n, ptrdiff_t start, REAL low, REAL high)
+{
+    ptrdiff_t i = start;
+    for (; i + ROW_LANES <= n; i += ROW_LANES) {
+        uint32_t hits = 0;
+        for (int j = 0; j < ROW_LANES; j++)
+            hits |= (uint32_t)((x[i + j] >= low) & (x[i + j] <= high)) << j;
+        if (hits)
+            return i + __builtin_ctz(hits);
+    }
+    while (i < n && !(x[i] >= low && x[i] <= high))
+        i++;
+    return i;
+}
+
+/* How many x are >= least. */
+static ROW_CLONES ptrdiff_t ROW_NAME(count_at_least)(const REAL *x, ptrdiff_t n, REAL least)
+{
+    ROW_INT lanes[ROW_LANES] = {0};
+    ptrdiff_t i = 0, count = 0;
+    for (; i + ROW_LANES <= n; i += ROW_LANES)
+        for (int j = 0; j < ROW_LANES; j++)
+            lanes[j] += x[i + j] >= least;
+    for (; i < n; i++)
+        count += x[i] >= least;
+    for (int j = 0; j < ROW_LANES; j++)
+        count += lanes[j];
+    return count;
+}
+
+/* The smallest of those x that are >= least; +inf where none is. */
+static ROW_CLONES REAL ROW_NAME(smallest_at_least)(const REAL *x, ptrdiff_t n, REAL least)
+{
+    REAL best[ROW_LANES], found = INFINITY;
+    ptrdiff_t i = 0;
+    for (int j = 0; j < ROW_LANES; j++)
+        best[j] = INFINITY;
+    for (; i + ROW_LANES <= n; i += ROW_LANES)
+        for (int j = 0; j < ROW_LANES; j++) {
+            REAL v = x[i + j] >= least ? x[i + j] : (REAL)INFINITY;
+            best[j] = v < best[j] ? v : best[j];
+        }
+    for (; i < n; i++)
+        found = x[i] >= least && x[i] < found ? x[i] : found;
+    for (int j = 0; j < ROW_LANES; j++)
+        found = best[j] < found ? best[j] : found;
+    return found;
+}
+
+/* y = x / by. y may be x. */
+static ROW_CLONES void ROW_NAME(divide)(const REAL *x, ptrdiff_t n, REAL by, REAL *y)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        y[i] = x[i] / by;
+}
+
+/* y = x - by. y may be x. */
+static ROW_CLONES void ROW_NAME(subtract)(const REAL *x, ptrdiff_t n, REAL by, REAL *y)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        y[i] = x[i] - by;
+}
+
+/* e = exp((x - top) * scale), for top >= every x and scale > 0. e may be x. */
+static ROW_CLONES void ROW_NAME(exp)(const REAL *x, ptrdiff_t n, REAL top, REAL scale, REAL *e)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        e[i] = ROW_NAME(exp1)((x[i] - top) * scale);
+}
+
+/* The sum of e, n <= ROW_BLOCK, in the one order that every sum of this file has. */
+static inline __attribute__((always_inline)) double ROW_NAME(block_sum)(const REAL *e, ptrdiff_t n)
+{
+    REAL lanes[ROW_LANES] = {0}, sum = 0;
+    ptrdiff_t k = 0;
+    for (; k + ROW_LANES <= n; k += ROW_LANES)
+        for (int j = 0; j < ROW_LANES; j++)
+            lanes[j] += e[k + j];
+    for (; k < n; k++)
+        sum += e[k];
+    for (int width = ROW_LANES / 2; width >= 1; width /= 2)
+        for (int j = 0; j < width; j++)
+            lanes[j] += lanes[j + width];
+    return (double)(sum + lanes[0]);
+}
+
+/* Below, sums[b] = e[0] + ... + e[(b + 1) * ROW_BLOCK - 1]: ceil(n / ROW_BLOCK) cumulative sums of the weights e, of
+ * which the last is returned. A block is summed while it is in the nearest cache. */
+static ROW_CLONES double ROW_NAME(sums)(const REAL *restrict e, ptrdiff_t n, double *restrict sums)
+{
+    double total = 0;
+    for (ptrdiff_t i = 0; i < n; i += ROW_BLOCK)
+        sums[i / ROW_BLOCK] = total += ROW_NAME(block_sum)(e + i, n - i < ROW_BLOCK ? n - i : ROW_BLOCK);
+    return total;
+}
+
+/* e = exp(x - top), for top >= every x, and its sums. */
+static ROW_CLONES double ROW_NAME(weigh)(const REAL *restrict x, ptrdiff_t n, REAL top, REAL *restrict e,
+                                          double *restrict sums)
+{
+    double total = 0;
+    for (ptrdiff_t i = 0; i < n; i += ROW_BLOCK) {
+        ptrdiff_t size = n - i < ROW_BLOCK ? n - i : ROW_BLOCK;
+        for (ptrdiff_t k = i; k < i + size; k++)
+            e[k] = ROW_NAME(exp1)(x[k] - top);
+        sums[i / ROW_BLOCK] = total += ROW_NAME(block_sum)(e + i, size);
+    }
+    return total;
+}
+
+/* The sums of exp((x - top) * scale), which are not stored. */
+static ROW_CLONES double ROW_NAME(exp_sums)(const REAL *restrict x, ptrdiff_t n, REAL top, REAL scale,
+                                             double *restrict sums)
+{
+    double total = 0;
+    for (ptrdiff_t i = 0; i < n; i += ROW_BLOCK) {
+        REAL e[ROW_BLOCK];
+        ptrdiff_t size = n - i < ROW_BLOCK ? n - i : ROW_BLOCK;
+        for (ptrdiff_t k = 0; k < size; k++)
+            e[k] = ROW_NAME(exp1)((x[i + k] - top) * scale);
+        sums[i / ROW_BLOCK] = total += ROW_NAME(block_sum)(e, size);
+    }
+    return total;
+}
+
+/* Their total alone. */
+static double ROW_NAME(exp_sum)(const REAL *x, ptrdiff_t n, REAL top, REAL scale)
+{
+    double total = 0, sum;
+    for (ptrdiff_t i = 0; i < n; i += ROW_BLOCK) {
+        ROW_NAME(exp_sums)(x + i, n - i < ROW_BLOCK ? n - i : ROW_BLOCK, top, scale, &sum);
+        total += sum;
+    }
+    return total;
+}
+
+/* The sum of those e whose key is > above. */
+static ROW_CLONES double ROW_NAME(sum_above)(const REAL *restrict key, const REAL *restrict e, ptrdiff_t n, REAL above)
+{
+    double total = 0;
+    for (ptrdiff_t i = 0; i < n; i += ROW_BLOCK) {
+        REAL kept[ROW_BLOCK];
+        ptrdiff_t size = n - i < ROW_BLOCK ? n - i : ROW_BLOCK;
+        for (ptrdiff_t k = 0; k < size; k++)
+            kept[k] = key[i + k] > above ? e[i + k] : (REAL)0;
+        total += ROW_NAME(block_sum)(kept, size);
+    }
+    return total;
+}
+
+/* bucket[i] = min(floor((top - key[i]) * scale), last), for top >= every key: a bucket number that never falls as
+ * the key falls, so that whole buckets compare as their keys do. */
+static inline __attribute__((always_inline)) void ROW_NAME(buckets)(const REAL *restrict key, ptrdiff_t n, REAL top,
+                                                                     REAL scale, int32_t last, int32_t *restrict bucket)
+{
+    for (ptrdiff_t i = 0; i < n; i++) {
+        REAL far = (top - key[i]) * scale;
+        bucket[i] = (int32_t)(far < (REAL)last ? far : (REAL)last);
+    }
+}
+
+/* histogram[b] = the sum of the e in bucket b, of last + 1 buckets. The array has 4 * (last + 1): four histograms
+ * side by side, or one sum would wait for the one before it where neighbours share a bucket. */
+static ROW_CLONES void ROW_NAME(histogram)(const REAL *restrict key, const REAL *restrict e, ptrdiff_t n, REAL top,
+                                            REAL scale, int32_t last, double *restrict histogram)
+{
+    double *h0 = histogram, *h1 = h0 + last + 1, *h2 = h1 + last + 1, *h3 = h2 + last + 1;
+    for (ptrdiff_t i = 0; i < 4 * ((ptrdiff_t)last + 1); i++)
+        histogram[i] = 0;
+    for (ptrdiff_t i = 0; i < n; i += ROW_BLOCK) {
+        int32_t bucket[ROW_BLOCK];
+        ptrdiff_t size = n - i < ROW_BLOCK ? n - i : ROW_BLOCK, k = 0;
+        ROW_NAME(buckets)(key + i, size, top, scale, last, bucket);
+        for (; k + 4 <= size; k += 4) {
+            h0[bucket[k]] += e[i + k];
+            h1[bucket[k + 1]] += e[i + k + 1];
+            h2[bucket[k + 2]] += e[i + k + 2];
+            h3[bucket[k + 3]] += e[i + k + 3];
+        }
+        for (; k < size; k++)
+            h0[bucket[k]] += e[i + k];
+    }
+    for (ptrdiff_t b = 0; b <= last; b++)
+        h0[b] = (h0[b] + h1[b]) + (h2[b] + h3[b]);
+}
+
+/* Copy the key and the weight of those in one bucket to part and part_weight; return how many there are. Both have
+ * room for all n. */
+static ROW_CLONES ptrdiff_t ROW_NAME(gather)(const REAL *restrict key, const REAL *restrict e, ptrdiff_t n, REAL top,
+                                              REAL scale, int32_t last, int32_t wanted, REAL *restrict part,
+                                              REAL *restrict part_weight)
+{
+    ptrdiff_t kept = 0;
+    for (ptrdiff_t i = 0; i < n; i += ROW_LANES) {
+        int32_t bucket[ROW_LANES], hit = 0;
+        ptrdiff_t size = n - i < ROW_LANES ? n - i : ROW_LANES;
+        if (size == ROW_LANES) { /* few blocks hold one at all */
+            ROW_NAME(buckets)(key + i, ROW_LANES, top, scale, last, bucket);
+            for (int j = 0; j < ROW_LANES; j++)
+                hit |= bucket[j] == wanted;
+            if (!hit)
+                continue;
+        } else
+            ROW_NAME(buckets)(key + i, size, top, scale, last, bucket);
+        for (ptrdiff_t k = 0; k < size; k++) {
+            part[kept] = key[i + k];
+            part_weight[kept] = e[i + k];
+            kept += bucket[k] == wanted;
+        }
+    }
+    return kept;
+}
+
+/* y_out = y where key >= cut, else -inf. key and y_out may be y. */
+static ROW_CLONES void ROW_NAME(mask)(const REAL *key, ptrdiff_t n, REAL cut, const REAL *y, REAL *y_out)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        y_out[i] = key[i] >= cut ? y[i] : -(REAL)INFINITY;
+}
+
+/* The same, and e = 0 there, and the sums of e. key may also be e. */
+static ROW_CLONES double ROW_NAME(mask_weighed)(const REAL *key, ptrdiff_t n, REAL cut, const REAL *y, REAL *y_out,
+                                                 REAL *e, double *sums)
+{
+    double total = 0;
+    for (ptrdiff_t i = 0; i < n; i += ROW_BLOCK) {
+        REAL kept[ROW_BLOCK];
+        ptrdiff_t size = n - i < ROW_BLOCK ? n - i : ROW_BLOCK;
+        for (ptrdiff_t k = 0; k < size; k++)
+            kept[k] = key[i + k] >= cut ? e[i + k] : (REAL)0;
+        for (ptrdiff_t k = i; k < i + size; k++)
+            y_out[k] = key[k] >= cut ? y[k] : -(REAL)INFINITY;
+        memcpy(e + i, kept, (size_t)size * sizeof *e);
+        sums[i / ROW_BLOCK] = total += ROW_NAME(block_sum)(kept, size);
+    }
+    return total;
+}
+
+/* A number as an integer of the same order, and back: neighbours in one are neighbours in the other, so a bisection
+ * over the integers ends after as many steps as the number has bits. Both zeros are 0, as they compare equal. */
+static inline ROW_INT ROW_NAME(rank)(REAL x)
+{
+    ROW_INT bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits < 0 ? (bits ^ (ROW_INT)((ROW_UINT)-1 >> 1)) + 1 : bits;
+}
+
+static inline REAL ROW_NAME(unrank)(ROW_INT rank)
+{
+    ROW_INT bits = rank < 0 ? (rank - 1) ^ (ROW_INT)((ROW_UINT)-1 >> 1) : rank;
+    REAL x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+#undef ROW_LOWEST

@@ -1,0 +1,114 @@
+"""Metrics: their definitions, in one batch or in many, with weights, before and after the last activation."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastlstm.errors import OptionError, ShapeError
+from fastlstm.training import losses, metrics
+from tests import strategies
+from tests.training import naive_softmax
+
+BINARY, SOFT, SPARSE = (
+    losses.get(n) for n in ("binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy")
+)
+
+
+def pairwise_auc(scores, positive, weights):
+    """Count every pair of a positive and a negative: 1 where the positive is above, 1/2 where they tie."""
+    won = total = 0.0
+    for s, p, w in zip(scores, positive, weights, strict=True):
+        for r, q, v in zip(scores, positive, weights, strict=True):
+            if p and not q:
+                won += w * v * (1.0 if s > r else 0.5 if s == r else 0.0)
+                total += w * v
+    return won / total if total else math.nan
+
+
+@given(st.integers(1, 30), strategies.seeds(), st.data())
+def test_auc_counts_pairs_whatever_the_batches(count, seed, data):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 6, count) / 5.0  # many ties
+    positive, weights = rng.random(count) < 0.5, rng.random(count) + 0.1
+    auc = metrics.AUC()
+    for begin, end in pairwise(data.draw(strategies.cuts_of(count))):
+        part = slice(begin, end)
+        auc.update(scores[part, None], positive[part, None], None, weights[part])
+    assert auc.result() == pytest.approx(pairwise_auc(scores, positive, weights), nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "output", "target", "expected"),
+    [
+        ("accuracy", BINARY, [[0.2], [0.8], [0.6], [0.4]], [[0], [1], [0], [0]], [1, 1, 0, 1]),
+        ("accuracy", BINARY, [[0.2, 0.8], [0.6, 0.4]], [[0, 1], [1, 1]], [1.0, 0.5]),
+        ("accuracy", SOFT, [[0.2, 0.8], [0.6, 0.4]], [[0, 1], [0, 1]], [1, 0]),
+        ("accuracy", SPARSE, [[0.2, 0.8], [0.6, 0.4]], [1, 1], [1, 0]),
+        ("mae", losses.get("mse"), [[1.0, 2.0], [0.0, 0.0]], [[0.0, 4.0], [3.0, 0.0]], [1.5, 1.5]),
+    ],
+)
+def test_means_over_rows(name, loss, output, target, expected):
+    output, target, weights = np.array(output), np.array(target), np.arange(1.0, len(output) + 1)
+    metric = metrics.get(name, loss)
+    assert math.isnan(metric.result())
+    metric.update(output[:1], target[:1])
+    metric.update(output[1:], target[1:])
+    assert metric.result() == pytest.approx(np.mean(expected))
+    metric.reset()
+    metric.update(output, target, None, weights)
+    assert metric.result() == pytest.approx(np.average(expected, weights=weights))
+    assert metric.name == name
+
+
+def test_perplexity_is_the_exponential_of_the_mean_cross_entropy(rng):
+    z, target = rng.standard_normal((7, 4)), rng.integers(0, 4, 7)
+    expected = math.exp(np.mean([naive_softmax.cross_entropy(row, t)[0] for row, t in zip(z, target, strict=True)]))
+    p = np.array([naive_softmax.softmax(row) for row in z])
+    soft = np.eye(4)[target]
+    for args in ((z, target, "softmax"), (p, target, None), (z, soft, "softmax"), (p, soft, None)):
+        metric = metrics.Perplexity()
+        metric.update(*args)
+        assert metric.result() == pytest.approx(expected)
+
+
+def test_perplexity_beyond_float64_is_infinite():
+    metric = metrics.Perplexity()
+    metric.update(np.array([[0.0, 2000.0]]), np.array([0]), "softmax")
+    assert metric.result() == math.inf
+
+
+def test_pending_activations_change_no_figure(rng):
+    z = rng.standard_normal((20, 3))
+    sigmoid, softmax = 1 / (1 + np.exp(-z)), np.array([naive_softmax.softmax(row) for row in z])
+    binary = (rng.random((20, 3)) < 0.5).astype(float)
+    for name, loss, after, pending in (
+        ("accuracy", BINARY, sigmoid, "sigmoid"),
+        ("auc", BINARY, sigmoid, "sigmoid"),
+        ("mae", BINARY, sigmoid, "sigmoid"),
+        ("accuracy", SOFT, softmax, "softmax"),
+        ("mae", SOFT, softmax, "softmax"),
+    ):
+        one, other = metrics.get(name, loss), metrics.get(name, loss)
+        kept = z.copy()
+        one.update(z, binary, pending)
+        other.update(after, binary)
+        assert one.result() == pytest.approx(other.result()), name
+        assert (z == kept).all()
+
+
+def test_auc_is_not_computed_after_every_batch():
+    assert not metrics.AUC.running
+
+
+def test_bad_requests():
+    with pytest.raises(OptionError, match="'f1'"):
+        metrics.get("f1", BINARY)
+    with pytest.raises(OptionError, match="does not go with mse"):
+        metrics.get("accuracy", losses.get("mse"))
+    for name in ("auc", "mae"):
+        with pytest.raises(ShapeError, match=r"\(4,\)"):
+            metrics.get(name, SPARSE).update(np.zeros((4, 3)), np.zeros(4, np.int64))
