@@ -15,7 +15,7 @@ from fastlstm.decode.beam_options import Constraints
 
 def main(seconds: float) -> None:
     """Train for some seconds, then search freely, without repetition, and with a word that must appear."""
-    model = fl.LanguageModel.train(default_text(), seconds=seconds, streams=16)
+    model = fl.LanguageModel.train(default_text(), seconds=seconds, streams=8)
     prompt = model.vocabulary.encode("The value of ").astype(np.int64)
 
     state = model.start()

@@ -14,7 +14,7 @@ from fastlstm.data.text import default_text
 
 def main(source: str | Path, seconds: float) -> None:
     """Train for some seconds, then compare ways to choose the next character."""
-    model = fl.LanguageModel.train(source, seconds=seconds, streams=16)
+    model = fl.LanguageModel.train(source, seconds=seconds, streams=8)
     assert model.held_out is not None
     print(f"{model}: {model.held_out.bits_per_character:.2f} bits per character on the text's last tenth\n")
 

@@ -52,6 +52,7 @@ class Sequential:
         self.metrics: list[metrics.Metric] = []
         self.weighted_metrics: list[metrics.Metric] = []
         self.stop_training = False
+        self._joined = False  # whether the layers were fitted to each other (one from another model has its weights)
         for layer in layers:
             self.add(layer)
 
@@ -63,7 +64,7 @@ class Sequential:
             raise OptionError(f"Sequential: {layer!r} is no layer")
         if any(layer is other for other in self.layers):
             raise OptionError(f"Sequential: the same {layer.kind} twice; make a new one for each place")
-        if self.built:
+        if self._joined:
             raise OptionError("Sequential: the model is built already; add layers before its first use")
         if layer.name is None:
             stem = name_of_kind(layer.kind)
@@ -112,6 +113,7 @@ class Sequential:
                 layer.check_features(features)
             features = layer.features_out
             steps = steps and layer.returns_steps
+        self._joined = True
 
     @property
     def _returns_steps(self) -> bool:
@@ -410,8 +412,8 @@ class Sequential:
         if unknown := {name.rsplit(".", 1)[0] for name in tensors} - {str(layer.name) for layer in self.layers}:
             raise ShapeError(f"load_state_dict: tensors for {sorted(unknown)}, which are no layers of this model")
         for layer in self.layers:
-            prefix = f"{layer.name}."
-            own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            split = ((*name.rpartition("."), value) for name, value in tensors.items())
+            own = {name: value for prefix, _, name, value in split if prefix == layer.name}
             if own or layer.params:
                 layer.load_state_dict(own)
 
@@ -442,6 +444,7 @@ class Sequential:
         model = cls([make_layer(described) for described in config["layers"]])
         for layer, described in zip(model.layers, config["layers"], strict=True):
             layer.build(described["features"])
+        model._joined = True
         model.load_state_dict(tensors)
         compiled = config.get("compiled")
         if compiled is not None:

@@ -184,7 +184,7 @@ class EarlyStopping(_Monitor):
     def on_train_begin(self) -> None:
         """Forget an earlier fit."""
         super().on_train_begin()
-        self.waited = 0
+        self.waited = self.stopped_epoch = 0
         self._weights: list[NDArray[Any]] | None = None
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
@@ -237,7 +237,7 @@ class ModelCheckpoint(_Monitor):
             return
         try:
             path = self.filepath.format(epoch=epoch + 1, **logs)
-        except KeyError as error:
+        except (LookupError, ValueError) as error:  # a name or a format that Python's str.format does not know
             known = ", ".join(["epoch", *logs])
             raise OptionError(f"ModelCheckpoint: {self.filepath!r} asks for {error}; there is {known}") from None
         self.model.save(path)
@@ -290,7 +290,7 @@ class ReduceLROnPlateau(_Monitor):
             self.waited = 0
         elif not self.cooling:
             self.waited += 1
-            if self.waited >= self.patience:
+            if self.waited >= self.patience and optimizer.learning_rate > self.min_lr:
                 optimizer.learning_rate = max(optimizer.learning_rate * self.factor, self.min_lr)
                 self.waited, self.cooling = 0, self.cooldown
 

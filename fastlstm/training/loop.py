@@ -24,7 +24,7 @@ __all__ = ["Judge", "Snapshot", "Trainer", "batches_of", "check", "describe", "e
 class Snapshot:
     """The last parameters whose loss was known to be finite.
 
-    A copy of all parameters each step: a twentieth of what Adam reads and writes, so it is simply made.
+    A copy of all parameters each step costs a small part of the optimizer's own pass over them, so it is simply made.
     """
 
     def __init__(self, params: Sequence[NDArray[Any]]):
