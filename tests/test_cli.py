@@ -45,9 +45,10 @@ def model(book):
 
 
 def process(*arguments, **options):
-    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    installed = Path(cli.__file__).parents[1]  # what a child imports: not the sources in the folder that pytest runs in
+    environment = os.environ | {"PYTHONPATH": str(installed)}
     command = [sys.executable, "-c", "from fastlstm.cli import main; main()", *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, **options)
+    return subprocess.Popen(command, env=environment, cwd=installed, **options)
 
 
 def figure(pattern, text):

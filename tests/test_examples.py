@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fastlstm
+
 ROOT = Path(__file__).parents[1]
 
 
 def run(name, *arguments):
     command = [sys.executable, str(ROOT / "examples" / name), *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(Path(fastlstm.__file__).parents[1])}
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
@@ -33,3 +35,9 @@ def test_search_with_rules():
     assert " object" in required
     written = no_repeats.removeprefix("The value of ")[:60]
     assert len({written[place : place + 5] for place in range(len(written) - 4)}) == len(written) - 4
+
+
+def test_last_token_is_a_program():
+    source = (ROOT / "examples" / "last_token.py").read_text()
+    compile(source, "last_token.py", "exec")
+    assert "Embedding(input_dim=20000, output_dim=128)" in source  # the textbook's own lines

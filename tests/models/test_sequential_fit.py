@@ -236,6 +236,23 @@ def test_weights_that_overflow_go_back_to_the_last_good_ones_bit_for_bit(batches
         assert_bitwise_equal(weight, expected)
 
 
+def test_the_last_good_weights_are_those_of_the_batch_before_not_of_the_fits_start():
+    x, y = data()
+    model = make_plain()
+
+    class Overflow(Callback):
+        def on_train_batch_begin(self, batch):
+            if batch == 2:
+                self.good = self.model.get_weights()  # about to prove themselves once more, then to be spoilt
+                self.model.optimizer.learning_rate = 1e35
+
+    overflow = Overflow()
+    with pytest.raises(DivergedError, match="batch 4 of 5 in epoch 1, after 3 steps"):
+        model.fit(x, 1e10 * np.stack([y, 1 - y], axis=1), batch_size=4, verbose=0, callbacks=[overflow])
+    for weight, expected in zip(model.get_weights(), overflow.good, strict=True):
+        assert_bitwise_equal(weight, expected)
+
+
 def test_a_gradient_that_overflows_names_the_step():
     """The loss is finite, its gradient is not: float32 holds 3.4e38."""
     x, y = data()

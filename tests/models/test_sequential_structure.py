@@ -96,7 +96,7 @@ def test_a_summary_before_the_model_is_built(capsys):
 @pytest.mark.parametrize("optimizer", ["adam", fl.optimizers.RMSprop(0.002)])
 def test_an_optimizer_of_another_model_is_refused_before_it_writes(optimizer):
     optimizer = fl.optimizers.get(optimizer)
-    x = np.zeros((4, 5, 3))
+    x = np.random.default_rng(0).standard_normal((4, 5, 3))
     for units in (3, 4):
         model = fl.Sequential([fl.LSTM(units), fl.Dense(1)], seed=0)
         model.compile(optimizer, "mse")
