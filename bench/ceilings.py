@@ -1,0 +1,110 @@
+"""What this machine can do at all: sgemm of NumPy's BLAS, and how fast its caches and its memory can be read.
+
+Each thread count is measured in a process of its own, because BLAS libraries read theirs when they are loaded.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+
+from .measure import machine, save, thread_counts
+
+__all__ = ["cache_sizes", "level_of"]
+
+_PASSES = 3
+
+
+def cache_sizes() -> dict[str, int]:
+    """Return the bytes of a core's L1 and L2 and of the L3 as Linux tells them; elsewhere those of a common CPU."""
+    sizes = {"L1": 32 << 10, "L2": 1 << 20, "L3": 32 << 20}
+    for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        if (index / "type").read_text().strip() != "Instruction":
+            level = "L" + (index / "level").read_text().strip()
+            sizes[level] = int((index / "size").read_text().strip().removesuffix("K")) << 10
+    return sizes
+
+
+def level_of(size: int, caches: dict[str, int]) -> str:
+    """Return the smallest cache that holds so many bytes."""
+    return next((level for level, held in sorted(caches.items()) if size <= held), "memory")
+
+
+@numba.njit(fastmath={"reassoc", "nsz"}, nogil=True)
+def read_all(x: np.ndarray, times: int) -> float:
+    """Read an array so many times; four streams, or the additions' latency would be the limit."""
+    quarter = len(x) // 4
+    a, b, c, d = x[:quarter], x[quarter : 2 * quarter], x[2 * quarter : 3 * quarter], x[3 * quarter :]
+    total = np.float32(0)
+    for _ in range(times):
+        p, q, r, s = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+        for i in range(quarter):
+            p += a[i]
+            q += b[i]
+            r += c[i]
+            s += d[i]
+        total += p + q + r + s
+    return total
+
+
+def bandwidth(size: int, threads: int) -> float:
+    """Return the bytes per second that so many threads read together, each from `size` bytes of its own."""
+    arrays = [np.ones(size // 16 * 4, np.float32) for _ in range(threads)]
+    times = max(1, int(2e9 / size))
+    best = float("inf")
+    for _ in range(_PASSES):
+        team = [threading.Thread(target=read_all, args=(array, times)) for array in arrays]
+        start = time.perf_counter()
+        for thread in team:
+            thread.start()
+        for thread in team:
+            thread.join()
+        best = min(best, time.perf_counter() - start)
+    return times * size * threads / best
+
+
+def sgemm(size: int = 1536) -> float:
+    """Return the operations per second of a large float32 product in NumPy's BLAS."""
+    a, b, out = (np.ones((size, size), np.float32) for _ in range(3))
+    best = float("inf")
+    for _ in range(3 * _PASSES):
+        start = time.perf_counter()
+        np.matmul(a, b, out=out)
+        best = min(best, time.perf_counter() - start)
+    return 2.0 * size**3 / best
+
+
+def ceilings(threads: int) -> dict[str, float]:
+    """Measure this process."""
+    read_all(np.ones(64, np.float32), 1)  # compiles it
+    caches = cache_sizes()
+    sizes = {level: caches[level] // 2 for level in ("L1", "L2")}
+    sizes |= {"L3": min(caches["L3"] // 4, 4 * caches["L2"]), "memory": 8 * caches["L3"]}
+    return {"sgemm": sgemm()} | {level: bandwidth(size, threads) for level, size in sizes.items()}
+
+
+def main() -> None:
+    """Measure all thread counts, or in this process the one that was asked for."""
+    if len(sys.argv) > 1:
+        print(json.dumps(ceilings(int(sys.argv[1]))))
+        return
+    measured: dict[str, Any] = {}
+    for threads in thread_counts():
+        pinned = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+        command = [sys.executable, "-m", "bench.ceilings", str(threads)]
+        done = subprocess.run(command, env=os.environ | pinned, capture_output=True, text=True, check=True)
+        measured[str(threads)] = json.loads(done.stdout)
+        figures = ", ".join(f"{name} {value / 1e9:.0f}" for name, value in measured[str(threads)].items())
+        print(f"ceilings on {threads} threads, GFLOP/s and GB/s: {figures}", flush=True)
+    save("ceilings", {"machine": machine(), "caches": cache_sizes(), "threads": measured})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""Time contenders beside each other: compared first, then in turn, round after round.
+
+Why in one process: the clock rate, the neighbours and the place in memory drift from minute to minute, more than the
+contenders differ. Taken in turn within milliseconds they meet the same machine, and the ratio of one round is worth
+more than any single time. It costs care: thread counts are pinned by each library's own call, and each turn begins with
+a pause, so that the last one's threads have stopped spinning, and with a call that is not counted.
+"""
+
+import argparse
+import gc
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["OURS", "Cell", "Contender", "DifferentOutputError", "machine", "run_suite", "time_cell"]
+
+OURS = "fastlstm"
+RESULTS = Path(__file__).parents[1] / ".benchmarks"
+PAUSE = 0.003
+"""Seconds before a turn: GNU OpenMP's threads spin for about one millisecond after their work."""
+LEAST_ROUNDS, MOST_ROUNDS = 3, 15
+LONGEST_TURN = 0.03
+"""Seconds that a turn repeats a short call."""
+QUICK = 12.0
+"""Seconds of a suite's quick run."""
+
+
+class DifferentOutputError(AssertionError):
+    """A contender computes something else: its time would mean nothing."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to do the work of a cell.
+
+    Attributes
+    ----------
+    name : str
+        The library, and the way where it has several.
+    call : callable
+        What is timed.
+    read : callable, optional
+        From what `call` returned to named arrays in the common layout, outside the timing. None: a yardstick, which
+        does other work and is not compared.
+    once : bool
+        Too slow for rounds: timed at its first call only.
+    """
+
+    name: str
+    call: Callable[[], Any]
+    read: Callable[[Any], Mapping[str, Any]] | None = None
+    once: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One line of a table: the same work for all contenders, on so many threads.
+
+    Attributes
+    ----------
+    label : str
+    threads : int
+    make : callable
+        Makes the contenders, ours first; called when the cell's turn has come.
+    tolerance : float
+        Largest difference from ours, relative to the largest value of an array.
+    checks : int
+        Calls that are compared; a state that is carried on shows in the later ones.
+    facts : dict
+        What the report needs besides: operations, tokens.
+    """
+
+    label: str
+    threads: int
+    make: Callable[[], list[Contender]]
+    tolerance: float = 1e-4
+    checks: int = 2
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def check(cell: Cell, contenders: list[Contender]) -> dict[str, float]:
+    """Compare all outputs with ours; return how long each contender's last call took.
+
+    Raises
+    ------
+    DifferentOutputError
+        An array differs by more than the cell's tolerance, or is missing.
+    """
+    seconds: dict[str, float] = {}
+    expected: list[dict[str, np.ndarray]] = []
+    for contender in contenders:
+        for place in range(1 if contender.once else cell.checks):
+            start = time.perf_counter()
+            raw = contender.call()
+            seconds[contender.name] = time.perf_counter() - start
+            if contender.read is None:
+                continue
+            # copies, in float64: a contender may write its next result over this one
+            result = {name: np.array(value, np.float64) for name, value in contender.read(raw).items()}
+            if contender is contenders[0]:
+                expected.append(result)
+                continue
+            for name, value in expected[place].items():
+                apart = difference(value, result.get(name))
+                if not apart <= cell.tolerance:
+                    raise DifferentOutputError(
+                        f"{cell.label}: {contender.name} differs from {contenders[0].name} in {name!r} by {apart:.1e} "
+                        f"of its largest value; at most {cell.tolerance:g} is allowed"
+                    )
+    return seconds
+
+
+def difference(expected: np.ndarray, given: np.ndarray | None) -> float:
+    """Return the largest difference relative to the largest value; infinite where there is nothing to compare."""
+    if given is None or given.shape != expected.shape:
+        return float("inf")
+    return float(np.abs(given - expected).max() / (np.abs(expected).max() or 1.0))
+
+
+def race(contenders: list[Contender], first: Mapping[str, float], seconds: float) -> dict[str, list[float]]:
+    """Return the median time of each contender's calls in each round; `first` says about how long a call takes."""
+    racers = [contender for contender in contenders if not contender.once]
+    turn = min(LONGEST_TURN, seconds / (MOST_ROUNDS * len(racers)))
+    calls = {racer.name: max(1, int(turn / first[racer.name])) for racer in racers}
+    cost = sum(calls[racer.name] * first[racer.name] + PAUSE for racer in racers)
+    times: dict[str, list[float]] = {racer.name: [] for racer in racers}
+    gc.collect()
+    gc.disable()
+    try:
+        for place in range(min(MOST_ROUNDS, max(LEAST_ROUNDS, int(seconds / cost)))):
+            start = place % len(racers)  # nobody always follows the same one
+            for racer in racers[start:] + racers[:start]:
+                time.sleep(PAUSE)
+                if calls[racer.name] > 1:
+                    racer.call()
+                times[racer.name].append(statistics.median(timed(racer.call) for _ in range(calls[racer.name])))
+    finally:
+        gc.enable()
+    return times | {c.name: [first[c.name]] * len(times[racers[0].name]) for c in contenders if c.once}
+
+
+def timed(call: Callable[[], Any]) -> float:
+    """Return the seconds that one call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def time_cell(cell: Cell, seconds: float) -> dict[str, Any]:
+    """Compare, time and describe one cell, as JSON can hold it."""
+    contenders = cell.make()
+    times = race(contenders, check(cell, contenders), seconds)
+    ours = times[contenders[0].name]
+    results = {}
+    for contender in contenders:
+        mine = times[contender.name]
+        results[contender.name] = {
+            "seconds": spread(mine),
+            "ratio": spread([other / own for other, own in zip(mine, ours, strict=True)]),
+            "rounds": 1 if contender.once else len(mine),
+            "compared": contender.read is not None,
+        }
+    return {"label": cell.label, "threads": cell.threads, "facts": cell.facts, "results": results}
+
+
+def spread(values: list[float]) -> list[float]:
+    """Return the lower quartile, the median and the upper quartile."""
+    return [float(value) for value in np.quantile(values, (0.25, 0.5, 0.75))]
+
+
+def machine() -> dict[str, Any]:
+    """Say where and with what a run was made."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line[:10] == "model name"]
+        cpu = names[0] if names else cpu
+    installed = {found.metadata["Name"]: found.version for found in importlib.metadata.distributions()}
+    libraries = ("numpy", "numba", "llvmlite", "torch", "onnxruntime", "openvino")
+    return {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: installed.get(name, "not installed") for name in libraries},
+    }
+
+
+def save(name: str, value: Mapping[str, Any]) -> None:
+    """Write one suite's results where the report finds them."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(value, indent=1))
+
+
+def run_suite(name: str, cells: Iterable[Cell], seconds: float = QUICK) -> list[dict[str, Any]]:
+    """Time all cells in about so many seconds, print them, and save them for the report.
+
+    Each cell gets an equal share of the time that is left; one that cannot do with it still runs `LEAST_ROUNDS`.
+    """
+    todo = list(cells)
+    end = time.monotonic() + seconds
+    done = []
+    for place, cell in enumerate(todo):
+        record = time_cell(cell, max(0.05, (end - time.monotonic()) / (len(todo) - place)))
+        done.append(record)
+        figures = "".join(f"  {who} {r['seconds'][1] * 1e3:.3f} ms" for who, r in record["results"].items())
+        print(f"{name} {record['label']}, {record['threads']} threads:{figures}", flush=True)
+    save(name, {"machine": machine(), "cells": done})
+    return done
+
+
+def main(name: str, cells: Callable[[], Iterable[Cell]]) -> None:
+    """Run one suite from the command line."""
+    parser = argparse.ArgumentParser(description=f"Time the suite {name!r} and save what came out for bench.report.")
+    parser.add_argument("--seconds", type=float, default=60.0, help="about how long it may take")
+    parser.add_argument("--quick", action="store_true", help=f"take {QUICK:g} seconds")
+    arguments = parser.parse_args()
+    run_suite(name, cells(), QUICK if arguments.quick else arguments.seconds)
+
+
+def thread_counts() -> list[int]:
+    """Return one core and, where there are more, two."""
+    return [1, 2][: machine()["cores"]]

@@ -1,0 +1,166 @@
+"""Write ``docs/benchmarks.md`` from what the suites saved: ``python -m bench.report``.
+
+Every cell is there, those that we lose included. No figure is ever written by hand.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from .ceilings import level_of
+from .measure import OURS, RESULTS
+
+__all__ = ["report"]
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+TITLES = {
+    "inference": "Inference, whole sequences",
+    "training": "Training: forward, backward, all gradients",
+    "streaming": "Streaming: one step, N = 1, state carried",
+    "ragged": "Ragged batches, training",
+    "language_model": "Training a language model: one step, Adam and clipping included",
+    "startup": "Start-up: a fresh process to its first result",
+}
+HEAD = """# Benchmarks
+
+Written by `python -m bench.report`; do not edit. Run `python -m bench` to make the figures of your own machine.
+
+{machine}
+
+- All contenders have the same weights and inputs, float32, NumPy arrays in and out. Their outputs were compared before
+  they were timed. They took turns in one process, on the same number of threads; `bench/measure.py` says why and how.
+- A shape is N,T,D,H: sequences, steps, input features, units. Times are medians over rounds. A ratio is a peer's time
+  over ours in the same round, its median and quartiles: above 1 we are faster, below 1 it is bold.
+- "Of the limit": the shortest time that this machine's arithmetic (sgemm of NumPy's BLAS) or its reading speed (the
+  recurrent weights, once a step, from the smallest cache that holds them) allows, over our time.
+"""
+
+
+def clock(seconds: float) -> str:
+    """Return a time to three digits, in the unit that suits it."""
+    for unit, factor in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
+        if seconds * factor >= 1.0 or unit == "us":
+            return f"{seconds * factor:.3g} {unit}" if seconds * factor < 1000 else f"{seconds * factor:.0f} {unit}"
+    raise AssertionError
+
+
+def limit(cell: dict[str, Any], ceilings: dict[str, Any]) -> tuple[float, str]:
+    """Return the least seconds that the machine allows, and what binds."""
+    facts, speeds = cell["facts"], ceilings["threads"].get(str(cell["threads"]))
+    if "flops" not in facts or speeds is None:
+        return 0.0, ""
+    arithmetic, reading = facts["flops"] / speeds["sgemm"], 0.0
+    level = ""
+    if "recurrent_bytes" in facts:
+        # threads that split one sequence's units each read their share; else each reads all, from its own cache
+        level = level_of(facts["recurrent_bytes"], ceilings["caches"])
+        reading = facts["passes"] * facts["recurrent_bytes"] / speeds[level]
+    return (arithmetic, "sgemm") if arithmetic >= reading else (reading, level)
+
+
+def mean(values: list[float]) -> float:
+    """Return the geometric mean."""
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def peers_of(cell: dict[str, Any]) -> dict[str, Any]:
+    """Return the results of those that did the same work, but ourselves."""
+    return {name: r for name, r in cell["results"].items() if r["compared"] and not name.startswith(OURS)}
+
+
+def table(cells: list[dict[str, Any]], ceilings: dict[str, Any] | None) -> list[str]:
+    """Return one table of cells that have the same contenders, a line each, and the geometric mean below."""
+    names = list(dict.fromkeys(name for cell in cells for name in cell["results"]))
+    tokens = "tokens" in cells[0]["facts"]
+    head = ["", "threads", *names, *(["our tokens/s"] if tokens else [])]
+    head += ["best peer / ours", "quartiles"] if any(map(peers_of, cells)) else []
+    head += ["of the limit", "which is"] if ceilings else []
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for cell in cells:
+        results = cell["results"]
+        row = [cell["label"], str(cell["threads"])]
+        row += [clock(results[name]["seconds"][1]) if name in results else "" for name in names]
+        row += [f"{cell['facts']['tokens'] / results[OURS]['seconds'][1]:,.0f}"] if tokens else []
+        peers = peers_of(cell)
+        if peers:
+            low, ratio, high = min((peer["ratio"] for peer in peers.values()), key=lambda ratio: ratio[1])
+            row += [f"{ratio:.2f}" if ratio >= 1 else f"**{ratio:.2f}**", f"{low:.2f} to {high:.2f}"]
+        if ceilings:
+            least, what = limit(cell, ceilings)
+            row += [f"{least / results[OURS]['seconds'][1]:.0%}", what] if least else ["", ""]
+        lines.append("| " + " | ".join(row) + " |")
+    return lines + summary(cells)
+
+
+def summary(cells: list[dict[str, Any]]) -> list[str]:
+    """Return the geometric mean and the worst cell for each thread count, and what a second core brings."""
+    lines = [""]
+    for threads in sorted({cell["threads"] for cell in cells}):
+        ratios = {
+            cell["label"]: min(peer["ratio"][1] for peer in peers_of(cell).values())
+            for cell in cells
+            if cell["threads"] == threads and peers_of(cell)
+        }
+        if ratios:
+            worst = min(ratios, key=ratios.__getitem__)
+            lines.append(
+                f"- {threads} thread{'s' * (threads > 1)}: geometric mean {mean(list(ratios.values())):.2f}; behind in "
+                f"{sum(ratio < 1 for ratio in ratios.values())} of {len(ratios)}; worst {ratios[worst]:.2f} ({worst})"
+            )
+    times = {(cell["label"], cell["threads"]): cell["results"][OURS]["seconds"][1] for cell in cells}
+    gains = [
+        f"{label}: {times[label, 1] / time:.2f}" for (label, n), time in times.items() if n == 2 and (label, 1) in times
+    ]
+    if gains:
+        lines.append("- two cores over one, ours: " + "; ".join(gains))
+    return lines
+
+
+def about(machine: dict[str, Any]) -> str:
+    """Return the machine and the versions in a sentence."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return f"{machine['date']}; {machine['cpu']}, {machine['cores']} cores; Python {machine['python']}, {versions}."
+
+
+def report(results: dict[str, Any]) -> str:
+    """Return the page for what the suites saved, by suite name; a suite that has not run is named."""
+    ceilings = results.get("ceilings")
+    newest = max((saved["machine"] for saved in results.values()), key=lambda machine: machine["date"])
+    lines = [HEAD.format(machine=about(newest))]
+    if ceilings:
+        lines += [
+            "## The machine's limits",
+            "",
+            "| threads | sgemm, GFLOP/s | L1, GB/s | L2 | L3 | memory |",
+            "|---" * 6 + "|",
+        ]
+        for threads, speeds in ceilings["threads"].items():
+            figures = (f"{speeds[name] / 1e9:.0f}" for name in ("sgemm", "L1", "L2", "L3", "memory"))
+            lines.append(f"| {threads} | " + " | ".join(figures) + " |")
+        lines.append("")
+    for suite, title in TITLES.items():
+        lines += [f"## {title}", ""]
+        if suite not in results:
+            lines += ["Not run.", ""]
+            continue
+        saved = results[suite]
+        if saved["machine"]["date"][:10] != newest["date"][:10]:
+            lines += [f"Of another day: {about(saved['machine'])}", ""]
+        groups: dict[bool, list[dict[str, Any]]] = {}
+        for cell in saved["cells"]:  # those without peers have columns of their own
+            groups.setdefault(len(cell["results"]) == 1 or bool(peers_of(cell)), []).append(cell)
+        for cells in groups.values():
+            lines += [*table(cells, ceilings if any("flops" in cell["facts"] for cell in cells) else None), ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Write the page."""
+    results = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    PAGE.write_text(report(results))
+    print(f"wrote {PAGE.name}")
+
+
+if __name__ == "__main__":
+    main()
