@@ -287,7 +287,7 @@ def test_a_reader_that_goes_away_is_no_error_of_ours(model):
     assert b"Traceback" not in err
 
 
-# Linux counts what a process held before exec, which is its parent's: so a small process starts the one that is measured.
+# Linux also counts what a process held before exec, its parent's: so a small one starts the one that is measured.
 MEASURE = """
 import resource, subprocess, sys
 done = subprocess.run([sys.executable, "-c", "from fastlstm.cli import main; main()", *sys.argv[1:]])
