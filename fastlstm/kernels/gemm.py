@@ -6,9 +6,14 @@ at ``packed[(p * K + k) * 4 * L + c]``, zeros beyond the last column. A tile of 
 Every output element is one chain of fused multiply-adds in the order of k, begun from its start value. So a result
 does not depend on the tile its row fell into, on the rows beside it, or on how many cores shared the work.
 
+The parts of kernels see every array as 1-D: one specialisation for each float type then serves all callers, and is
+compiled once in a process.
+
 Letters: M rows, K the summed index, N columns, P = ceil(N / 4L) panels. Arrays are contiguous; matrices are passed
 with the offset of their first element and their strides in elements, so that one kernel serves A and A transposed.
 """
+
+import numpy as np
 
 from ..simd.host import REGISTERS
 from ..simd.tile import COLUMNS, ROWS, load_rows_n, rank1, splat_columns, store_rows, store_rows_n
@@ -32,6 +37,9 @@ ROW_BLOCK = 256
 
 _LEFT_BLOCK = 1 << 15
 """Elements of the left operand that `product` keeps in the L2 cache while it walks over all panels."""
+
+SAME_FOR_ALL = np.int64(0)
+"""The stride of a start that all rows share. Typed: Numba would compile everything once more for a literal 0."""
 
 
 def panel_width(dtype) -> int:
@@ -171,6 +179,8 @@ def product(a, a_stride, packed, k, bias, out, out_stride, n, begin, end):
     bias    (P * 4L,)        float, in: the start of every row, zeros beyond N
     out     (M, N)           float, out; row r begins at element ``r * out_stride``
     """
+    a = a.reshape(-1)
+    out = out.reshape(-1)
     width = COLUMNS * lanes_of(packed)
     block = max(ROWS * 4, _LEFT_BLOCK // max(k, 1) // ROWS * ROWS)
     for first in range(begin, end, block):
@@ -187,7 +197,7 @@ def product(a, a_stride, packed, k, bias, out, out_stride, n, begin, end):
                 k,
                 bias,
                 p * width,
-                0,
+                SAME_FOR_ALL,
                 out,
                 first * out_stride + p * width,
                 out_stride,
@@ -252,6 +262,9 @@ def product_over_rows(a, a_stride, b, b_stride, b_rows, rows, out, n, sums, scra
     sums     (A,)         float, out; of length 0: not wanted
     scratch  (S,)         float, overwritten; S = `scratch_size`; one for each core
     """
+    a = a.reshape(-1)
+    b = b.reshape(-1)
+    out = out.reshape(-1)
     width = COLUMNS * lanes_of(out)
     right = width
     left = right + (n + width - 1) // width * width * ROW_BLOCK
@@ -259,7 +272,7 @@ def product_over_rows(a, a_stride, b, b_stride, b_rows, rows, out, n, sums, scra
         scratch[c] = 0.0
     for m in range(begin, end):
         for c in range(0 if rows else n):  # an empty sum
-            out[m, c] = 0.0
+            out[m * n + c] = 0.0
         if len(sums):
             sums[m] = 0.0
     for first in range(0, rows, ROW_BLOCK):
@@ -274,7 +287,10 @@ def product_over_rows(a, a_stride, b, b_stride, b_rows, rows, out, n, sums, scra
                 o = m * n + p * width
                 rest = n - p * width
                 if first == 0:
-                    _tile(height, scratch, left, 1, height, scratch, j, k, scratch, 0, 0, out, o, n, rest)
+                    zeros = SAME_FOR_ALL  # they stand at the start of scratch
+                    _tile(
+                        height, scratch, left, 1, height, scratch, j, k, scratch, zeros, SAME_FOR_ALL, out, o, n, rest
+                    )
                 else:
                     _tile(height, scratch, left, 1, height, scratch, j, k, out, o, n, out, o, n, rest)
             m += height

@@ -112,14 +112,13 @@ def _pointwise(gates, g, cells, c_from, c_to, hidden, h, left, keep):
 
 
 @jit_inner
-def _step(gates, gate_row, hidden, h_from, h_to, units, recurrent, cells, c_from, c_to, count, keep):
+def _step(gates, gate_row, stride, hidden, h_from, h_to, units, recurrent, cells, c_from, c_to, count, keep):
     """Take `count` sequences one step on. The row numbers are those of the first one, before and after the step.
 
     `gates` holds ``W_ih x + b``; a block's pre-activations are still in the L1 cache when its units read them.
+    Arrays are seen as 1-D; `stride` is B * L.
     """
     width = lanes_of(gates)
-    stride = cells.shape[1]
-    j = 0
     for block in range(0, units, width):
         g = gate_row * 4 * stride + 4 * block
         panel_product(  # 0: a = W_ih x + b_ih + W_hh h_prev + b_hh
@@ -129,7 +128,7 @@ def _step(gates, gate_row, hidden, h_from, h_to, units, recurrent, cells, c_from
             1,
             count,
             recurrent,
-            j,
+            4 * block * units,
             units,
             gates,
             g,
@@ -139,7 +138,6 @@ def _step(gates, gate_row, hidden, h_from, h_to, units, recurrent, cells, c_from
             4 * stride,
             4 * width,
         )
-        j += units * 4 * width
         for n in range(count):
             _pointwise(
                 gates,
@@ -162,6 +160,8 @@ def forward(gates, hidden, cells, units, batch_sizes, recurrent, begin, end):
     hidden  rows 0 to N in; the others out
     cells   likewise
     """
+    stride = cells.shape[1]
+    gates, hidden, cells = gates.reshape(-1), hidden.reshape(-1), cells.reshape(-1)
     count = batch_sizes[0]  # N, then the sequences of the step before
     h_from = 0
     for t in range(len(batch_sizes)):
@@ -171,6 +171,7 @@ def forward(gates, hidden, cells, units, batch_sizes, recurrent, begin, end):
             _step(
                 gates,
                 h_to - batch_sizes[0] + begin,
+                stride,
                 hidden,
                 h_from + begin,
                 h_to + begin,
@@ -200,8 +201,10 @@ def infer(x, hidden, cells, units, batch_sizes, packed, recurrent, bias, scratch
     scratch  ((G, B * 4 * L), (G, D))  float, overwritten: gate rows and input rows of a chunk; G >= end - begin
     """
     gates, rows = scratch
+    flat_gates = gates.reshape(-1)
     stride = cells.shape[1]
     features = x.shape[1]
+    hidden, cells = hidden.reshape(-1), cells.reshape(-1)
     count = batch_sizes[0]
     h_from = 0
     t = 0
@@ -225,8 +228,9 @@ def infer(x, hidden, cells, units, batch_sizes, packed, recurrent, bias, scratch
             alive = min(batch_sizes[step], end) - begin
             h_to = h_from + (batch_sizes[step - 1] if step else count)
             _step(
-                gates,
+                flat_gates,
                 used,
+                stride,
                 hidden,
                 h_from + begin,
                 h_to + begin,
@@ -269,31 +273,30 @@ def _pointwise_back(gates, g, cells, c_from, c_to, dc, d, dh):
 
 
 @jit_inner
-def _gradient_of_h(gates, next_row, count, following, transposed, j, dy, row, units, dh, begin, block):
+def _gradient_of_h(gates, next_row, stride, count, following, transposed, j, dy, row, units, dh, begin, block):
     """Write the gradient of h for the units of one panel: dy, plus what comes back from the step after.
 
     Only the first `following` of the `count` sequences have a step after; `next_row` is the first one's row there.
     """
-    stride = gates.shape[1]
-    wide = dh.shape[1]
+    wide = 4 * stride
     for part in range(2):
         first = following if part else 0
         rows = count - following if part else following
         panel_product(  # 0b: dh_prev = W_hh^T da of the step after
             gates,
-            next_row * stride,
-            stride,
+            next_row * wide,
+            wide,
             1,
             rows,
             transposed,
             j,
-            0 if part else stride,
+            0 if part else wide,
             dy,
             (row + first) * units + block,
             units,
             dh,
-            (begin + first) * wide + block,
-            wide,
+            (begin + first) * stride + block,
+            stride,
             units - block,
         )
 
@@ -313,6 +316,8 @@ def backward(gates, dy, units, batch_sizes, cells, dc, transposed, dh, begin, en
     stride = cells.shape[1]
     steps = len(batch_sizes)
     row = dy.shape[0]  # of gates and dy, at the step after t
+    gates, dy, cells = gates.reshape(-1), dy.reshape(-1), cells.reshape(-1)
+    dc, dh = dc.reshape(-1), dh.reshape(-1)
     for back in range(steps):
         t = steps - 1 - back
         following = max(0, min(batch_sizes[t + 1], end) - begin) if back else 0
@@ -323,10 +328,22 @@ def backward(gates, dy, units, batch_sizes, cells, dc, transposed, dh, begin, en
             continue
         h_to = batch_sizes[0] + row + begin  # of cells
         h_from = h_to - (batch_sizes[t - 1] if t else batch_sizes[0])
-        j = 0
         for panel in range(0, units, COLUMNS * width):
-            _gradient_of_h(gates, next_row, alive, following, transposed, j, dy, row + begin, units, dh, begin, panel)
-            j += 4 * stride * COLUMNS * width
+            _gradient_of_h(
+                gates,
+                next_row,
+                stride,
+                alive,
+                following,
+                transposed,
+                4 * stride * panel,
+                dy,
+                row + begin,
+                units,
+                dh,
+                begin,
+                panel,
+            )
             for block in range(panel, min(panel + COLUMNS * width, units), width):
                 for n in range(alive):
                     _pointwise_back(
