@@ -14,6 +14,7 @@ from .layers import (
     GlobalMaxPooling1D,
     LastStep,
     LSTMState,
+    Stream,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ __all__ = [
     "LanguageModel",
     "LastStep",
     "Sequential",
+    "Stream",
     "__version__",
     "callbacks",
     "decode",

@@ -7,6 +7,7 @@ from .dropout import Dropout
 from .embedding import Embedding
 from .lstm import LSTM, LSTMState
 from .pooling import GlobalAveragePooling1D, GlobalMaxPooling1D, LastStep
+from .streaming import Stream
 
 __all__ = [
     "LSTM",
@@ -20,4 +21,5 @@ __all__ = [
     "LastStep",
     "Layer",
     "Run",
+    "Stream",
 ]

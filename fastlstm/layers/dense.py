@@ -103,7 +103,7 @@ class Dense(Layer):
     def changed(self) -> None:
         self._weights = None
 
-    def _packed(self) -> _Weights:
+    def packed(self) -> _Weights:
         weights = self._weights
         if weights is None:
             weight = self.params["weight"]
@@ -114,7 +114,7 @@ class Dense(Layer):
     def forward(self, x: Packed, run: Run, *, linear: bool = False) -> tuple[Packed, _Cache | None]:
         """Return the output; with `linear`, the values before the activation, for a loss that fuses with it."""
         rows = np.ascontiguousarray(x.rows)
-        weights = self._packed()
+        weights = self.packed()
         if run.training:
             y = run.scratch.take(self, "y", shape=(len(rows), self.units), dtype=self.dtype)
         else:

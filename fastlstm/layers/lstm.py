@@ -156,15 +156,15 @@ class LSTM(Layer):
     # --- the kernels' layout ------------------------------------------------------------------------------------
 
     @property
-    def _stride(self) -> int:
+    def stride(self) -> int:
         """Units up to whole registers: B * L."""
         lanes = REGISTERS.lanes(self.dtype.itemsize)
         return -(-self.units // lanes) * lanes
 
-    def _packed(self) -> _Weights:
+    def packed(self) -> _Weights:
         weights = self._weights
         if weights is None:
-            p, units, width = self.params, self.units, 4 * self._stride
+            p, units, width = self.params, self.units, 4 * self.stride
             packed = _Weights(*(np.empty(width * k, self.dtype) for k in (self.features_in, units, 1)))  # type: ignore[operator]
             kernels.pack_gates(p["weight_ih_l0"].reshape(-1), self.features_in, units, packed.input)
             kernels.pack_gates(p["weight_hh_l0"].reshape(-1), units, units, packed.recurrent)
@@ -195,7 +195,7 @@ class LSTM(Layer):
         return y, LSTMState(y.rows[y.last_rows], c), cache
 
     def _infer(self, x: Packed, hidden: NDArray[Any], c0: Any, run: Run) -> tuple[NDArray[Any], None]:
-        count, stride, dtype = x.sequences, self._stride, self.dtype
+        count, stride, dtype = x.sequences, self.stride, self.dtype
         features = x.rows.shape[1]
         cells = np.zeros((count, stride), dtype)
         cells[:, : self.units] = c0
@@ -203,7 +203,7 @@ class LSTM(Layer):
         parts = team.threads_for(cost, count)
         height = max(count, min(_CHUNK_ELEMENTS // (4 * stride), len(x.rows)))
         each = [(np.empty((height, 4 * stride), dtype), np.empty((height, features), dtype)) for _ in range(parts)]
-        weights = self._packed()
+        weights = self.packed()
         team.share(
             kernels.infer,
             *(np.ascontiguousarray(x.rows), hidden, cells, self.units, x.batch_sizes),
@@ -216,8 +216,8 @@ class LSTM(Layer):
         return cells[:, : self.units], None
 
     def _train(self, x: Packed, hidden: NDArray[Any], c0: Any, run: Run) -> tuple[NDArray[Any], LSTMCache]:
-        count, stride, units, take = x.sequences, self._stride, self.units, run.scratch.take
-        weights = self._packed()
+        count, stride, units, take = x.sequences, self.stride, self.units, run.scratch.take
+        weights = self.packed()
         input_mask = None
         if self.dropout:
             input_mask = self._mask(run, count, x.rows.shape[1], self.dropout)[_sequence_of_row(x)]
@@ -268,7 +268,7 @@ class LSTM(Layer):
         `dy` (M, H) is the gradient of h of every step, `d_state` that of the final state in packed order (None: zeros).
         """
         x, hidden, cells, gates, input_mask, recurrent_mask = cache
-        take, units, stride, dtype = run.scratch.take, self.units, self._stride, self.dtype
+        take, units, stride, dtype = run.scratch.take, self.units, self.stride, self.dtype
         count, width = x.sequences, 4 * stride
         dc = take(self, "dc", shape=(count, stride), dtype=dtype)
         dh = take(self, "dh", shape=(count, stride), dtype=dtype)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..data.packed import Batch, Form, Packed, is_ragged, pack
 from ..data.sequences import SequenceSet
 from ..errors import ModelFileError, NotBuiltError, OptionError, ShapeError
-from ..layers import Layer, Run
+from ..layers import Layer, Run, Stream
 from ..training import checkpoint, losses, metrics, optimizers
 from ..training.callbacks import Callback, CallbackList, History
 from ..training.fitting import Plan, fit, split_off
@@ -399,6 +399,22 @@ class Sequential:
             packed, _ = pack(x, lengths, features=not self.takes_ids, who="Sequential", steps=steps)
             self.build(0 if self.takes_ids else packed.rows.shape[1], steps=packed.steps)
         return self.predict(x, batch_size=len(x), lengths=lengths)  # type: ignore[arg-type]
+
+    def stream(self, batch: int = 1) -> Stream:
+        """Return a session that reads `batch` sequences a step at a time, with the bits of whole sequences.
+
+        Examples
+        --------
+        >>> import numpy as np, fastlstm as fl
+        >>> model = fl.Sequential([fl.LSTM(8, return_sequences=True), fl.Dense(2)])
+        >>> whole = model(np.ones((1, 3, 4)))
+        >>> session = model.stream()
+        >>> steps = [session.step(np.ones((1, 4))) for _ in range(3)]
+        >>> bool((whole[:, 2] == steps[2]).all())
+        True
+        """
+        self._need_built("stream")
+        return Stream(self.layers, batch)
 
     # --- files --------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,204 @@
+"""Streaming: a chain of layers taken one step at a time, its state in the open.
+
+A step gives the same bits as the same step of a whole sequence: it is the same kernel, on a batch of one step.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..data.packed import Packed
+from ..errors import NotBuiltError, OptionError, ShapeError
+from ..kernels import lstm as kernels
+from ..kernels import team
+from .base import Layer, Run
+from .dense import Dense
+from .dropout import Dropout
+from .embedding import Embedding
+from .lstm import LSTM
+from .pooling import LastStep
+
+__all__ = ["Stream"]
+
+Array = NDArray[Any]
+
+
+class _Stepper(Protocol):
+    """One layer, stepwise: rows in, rows out; ``state`` holds arrays whose first axis is the sequence."""
+
+    layer: Layer
+    state: dict[str, Array]
+
+    def __call__(self, rows: Array) -> Array:
+        """Return the layer's output for one row of each sequence."""
+
+
+class _LSTMStepper:
+    """An LSTM with all its buffers: a step allocates nothing."""
+
+    def __init__(self, layer: LSTM, batch: int):
+        stride, dtype = layer.stride, layer.dtype
+        assert layer.features_in is not None
+        self.layer: Layer = layer
+        self._lstm, self._batch = layer, batch
+        self.hidden = np.zeros((2 * batch, layer.units), dtype)  # before the step, after it
+        self.cells = np.zeros((batch, stride), dtype)
+        self.state = {"h": self.hidden[:batch], "c": self.cells[:, : layer.units]}
+        self._sizes = np.array([batch])
+        self._cost = 0.08 * batch * layer.units * (layer.units + layer.features_in + 32)
+        parts = range(team.threads_for(self._cost, batch))
+        self._each = [
+            (np.empty((batch, 4 * stride), dtype), np.empty((batch, layer.features_in), dtype)) for _ in parts
+        ]
+
+    def __call__(self, rows: Array) -> Array:
+        lstm, batch = self._lstm, self._batch
+        weights = lstm.packed()
+        team.share(
+            kernels.infer,
+            *(rows, self.hidden, self.cells, lstm.units, self._sizes),
+            *(weights.input, weights.recurrent, weights.bias),
+            count=batch,
+            cost=self._cost if len(self._each) > 1 else 0.0,
+            each=self._each,
+        )
+        after = self.hidden[batch:]
+        self.hidden[:batch] = after
+        return after
+
+
+class _RowStepper:
+    """A layer that looks at one step at a time anyhow: Embedding, Dense."""
+
+    def __init__(self, layer: Layer, batch: int):
+        self.layer = layer
+        self.state: dict[str, Array] = {}
+        self._sizes = np.array([batch])
+        self._run = Run()
+
+    def __call__(self, rows: Array) -> Array:
+        return self.layer.forward(Packed(rows, self._sizes, steps=False), self._run)[0].rows
+
+
+def _stepper(layer: Layer, batch: int) -> _Stepper | None:
+    """Return how `layer` goes by steps; None for one that lets single steps through as they are."""
+    if isinstance(layer, LSTM) and not layer.go_backwards:
+        return _LSTMStepper(layer, batch)
+    if isinstance(layer, Embedding | Dense):
+        return _RowStepper(layer, batch)
+    if isinstance(layer, Dropout | LastStep):
+        return None
+    raise OptionError(f"stream: {layer.kind} ({layer.name}) needs the whole sequence; a stream sees one step at a time")
+
+
+class Stream:
+    """Layers that read `batch` sequences side by side, a step at a call. `Sequential.stream` makes one too.
+
+    Where the model ends with the last step of each sequence, a step returns what it would say if they ended here.
+    Weights are the model's own: training it on goes on under a stream. One thread at a time may step a stream; different
+    streams of one model may step at once.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        Built; LSTM, Embedding, Dense, Dropout (which does nothing here) and LastStep.
+    batch : int
+        N, the sequences side by side.
+
+    Examples
+    --------
+    >>> import numpy as np, fastlstm as fl
+    >>> lstm = fl.LSTM(4, return_sequences=True)
+    >>> x = np.random.default_rng(0).random((1, 3, 2), np.float32)
+    >>> whole = lstm(x)
+    >>> stream = fl.Stream([lstm])
+    >>> all((stream.step(x[:, t]) == whole[:, t]).all() for t in range(3))
+    True
+    """
+
+    def __init__(self, layers: Sequence[Layer], batch: int = 1):
+        if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+            raise OptionError(f"stream: batch={batch!r}; expected a whole number from 1 on")
+        if not layers or not all(layer.built for layer in layers):
+            raise NotBuiltError("stream: the layers have no weights yet; call fit, build(features), or load some first")
+        self.layers = list(layers)
+        first = layers[0]
+        self._ids = first if isinstance(first, Embedding) else None
+        self._dtype = first.dtype
+        self._shape = (batch,) if self._ids is not None else (batch, first.features_in)
+        names = [layer.name or f"{layer.kind.lower()}_{place}" for place, layer in enumerate(layers)]
+        made = {name: _stepper(layer, batch) for name, layer in zip(names, layers, strict=True)}
+        self._steppers = {name: stepper for name, stepper in made.items() if stepper is not None}
+        self.batch = batch
+
+    def step(self, x: ArrayLike) -> Array:
+        """Read one step of every sequence.
+
+        Parameters
+        ----------
+        x : array
+            ``(N, D)`` features, or ``(N,)`` ids for a model that begins with an Embedding.
+
+        Returns
+        -------
+        array
+            ``(N, K)``, a new array.
+
+        Raises
+        ------
+        ShapeError
+            `x` has another shape.
+        DataError
+            An id is outside the vocabulary.
+        """
+        rows = np.asarray(x)
+        if rows.shape != self._shape:
+            raise ShapeError(f"step: x has shape {rows.shape}; expected {self._shape}: one step of each sequence")
+        rows = np.ascontiguousarray(rows if self._ids is not None else rows.astype(self._dtype, copy=False))
+        given = rows
+        for stepper in self._steppers.values():
+            rows = stepper(rows)
+        return rows.copy() if rows.base is not None or rows is given else rows
+
+    def reset(self, sequence: int | None = None) -> None:
+        """Begin anew: all sequences, or only the one of this number."""
+        if sequence is not None and not 0 <= sequence < self.batch:
+            raise OptionError(f"reset: sequence={sequence}; expected 0 to {self.batch - 1}, or None for all")
+        which = slice(None) if sequence is None else sequence
+        for stepper in self._steppers.values():
+            for value in stepper.state.values():
+                value[which] = 0.0
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return copies of all states, ``lstm.h`` and ``lstm.c`` (N, H) of each LSTM: to keep, send or save."""
+        return {
+            f"{name}.{part}": value.copy()
+            for name, stepper in self._steppers.items()
+            for part, value in stepper.state.items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+        """Go on from what `state_dict` returned.
+
+        Raises
+        ------
+        ShapeError
+            A state is missing, unknown, or has another shape; nothing was changed.
+        """
+        own = {f"{n}.{part}": value for n, stepper in self._steppers.items() for part, value in stepper.state.items()}
+        given = {name: np.asarray(value) for name, value in state.items()}
+        if own.keys() != given.keys():
+            raise ShapeError(f"load_state_dict: given {sorted(given)}; expected {sorted(own)}")
+        for name, value in given.items():
+            if value.shape != own[name].shape:
+                raise ShapeError(f"load_state_dict: {name} has shape {value.shape}; expected {own[name].shape}")
+        for name, value in given.items():
+            own[name][...] = value
+
+    def clone(self) -> "Stream":
+        """Return a second stream that goes on from the same state, over the same weights."""
+        twin = Stream(self.layers, self.batch)
+        twin.load_state_dict(self.state_dict())
+        return twin
