@@ -97,8 +97,8 @@ class Stream:
     """Layers that read `batch` sequences side by side, a step at a call. `Sequential.stream` makes one too.
 
     Where the model ends with the last step of each sequence, a step returns what it would say if they ended here.
-    Weights are the model's own: training it on goes on under a stream. One thread at a time may step a stream; different
-    streams of one model may step at once.
+    Weights are the model's own: when it is trained on, its streams follow. One thread at a time may step a stream;
+    different streams of one model may step at once.
 
     Parameters
     ----------
