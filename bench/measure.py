@@ -41,51 +41,25 @@ class DifferentOutputError(AssertionError):
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to do the work of a cell.
+    """One way to do the work of a cell."""
 
-    Attributes
-    ----------
-    name : str
-        The library, and the way where it has several.
-    call : callable
-        What is timed.
-    read : callable, optional
-        From what `call` returned to named arrays in the common layout, outside the timing. None: a yardstick, which
-        does other work and is not compared.
-    once : bool
-        Too slow for rounds: timed at its first call only.
-    """
-
-    name: str
-    call: Callable[[], Any]
+    name: str  # the library, and the way where it has several
+    call: Callable[[], Any]  # what is timed
     read: Callable[[Any], Mapping[str, Any]] | None = None
-    once: bool = False
+    """From what `call` returned to named arrays, outside the timing. None: a yardstick, other work, not compared."""
+    once: bool = False  # too slow for rounds: timed at its first call only
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One line of a table: the same work for all contenders, on so many threads.
-
-    Attributes
-    ----------
-    label : str
-    threads : int
-    make : callable
-        Makes the contenders, ours first; called when the cell's turn has come.
-    tolerance : float
-        Largest difference from ours, relative to the largest value of an array.
-    checks : int
-        Calls that are compared; a state that is carried on shows in the later ones.
-    facts : dict
-        What the report needs besides: operations, tokens.
-    """
+    """One line of a table: the same work for all contenders, on so many threads."""
 
     label: str
     threads: int
-    make: Callable[[], list[Contender]]
-    tolerance: float = 1e-4
-    checks: int = 2
-    facts: dict[str, Any] = field(default_factory=dict)
+    make: Callable[[], list[Contender]]  # ours first; called when the cell's turn has come
+    tolerance: float = 1e-4  # largest difference from ours, relative to the largest value of an array
+    checks: int = 2  # calls that are compared; a state that is carried on shows in the later ones
+    facts: dict[str, Any] = field(default_factory=dict)  # operations, bytes, tokens: for the report
 
 
 def check(cell: Cell, contenders: list[Contender]) -> dict[str, float]:
@@ -127,23 +101,29 @@ def difference(expected: np.ndarray, given: np.ndarray | None) -> float:
     return float(np.abs(given - expected).max() / (np.abs(expected).max() or 1.0))
 
 
-def race(contenders: list[Contender], first: Mapping[str, float], seconds: float) -> dict[str, list[float]]:
+def race(
+    contenders: list[Contender], first: Mapping[str, float], seconds: float, least: int = LEAST_ROUNDS
+) -> dict[str, list[float]]:
     """Return the median time of each contender's calls in each round; `first` says about how long a call takes."""
     racers = [contender for contender in contenders if not contender.once]
     turn = min(LONGEST_TURN, seconds / (MOST_ROUNDS * len(racers)))
-    calls = {racer.name: max(1, int(turn / first[racer.name])) for racer in racers}
-    cost = sum(calls[racer.name] * first[racer.name] + PAUSE for racer in racers)
     times: dict[str, list[float]] = {racer.name: [] for racer in racers}
+    end = time.perf_counter() + seconds
     gc.collect()
     gc.disable()
     try:
-        for place in range(min(MOST_ROUNDS, max(LEAST_ROUNDS, int(seconds / cost)))):
+        for place in range(MOST_ROUNDS):
+            if place >= least and time.perf_counter() > end:
+                break
             start = place % len(racers)  # nobody always follows the same one
             for racer in racers[start:] + racers[:start]:
                 time.sleep(PAUSE)
-                if calls[racer.name] > 1:
+                if first[racer.name] < turn:
                     racer.call()
-                times[racer.name].append(statistics.median(timed(racer.call) for _ in range(calls[racer.name])))
+                over, round_ = time.perf_counter() + turn, [timed(racer.call)]
+                while time.perf_counter() < over - round_[-1]:
+                    round_.append(timed(racer.call))
+                times[racer.name].append(statistics.median(round_))
     finally:
         gc.enable()
     return times | {c.name: [first[c.name]] * len(times[racers[0].name]) for c in contenders if c.once}
@@ -156,10 +136,10 @@ def timed(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def time_cell(cell: Cell, seconds: float) -> dict[str, Any]:
+def time_cell(cell: Cell, seconds: float, least: int = LEAST_ROUNDS) -> dict[str, Any]:
     """Compare, time and describe one cell, as JSON can hold it."""
     contenders = cell.make()
-    times = race(contenders, check(cell, contenders), seconds)
+    times = race(contenders, check(cell, contenders), seconds, least)
     ours = times[contenders[0].name]
     results = {}
     for contender in contenders:
@@ -205,13 +185,15 @@ def save(name: str, value: Mapping[str, Any]) -> None:
 def run_suite(name: str, cells: Iterable[Cell], seconds: float = QUICK) -> list[dict[str, Any]]:
     """Time all cells in about so many seconds, print them, and save them for the report.
 
-    Each cell gets an equal share of the time that is left; one that cannot do with it still runs `LEAST_ROUNDS`.
+    Each cell gets an equal share of the time that is left; one that cannot do with it still runs `LEAST_ROUNDS`, or a
+    single one in a quick run.
     """
+    least = LEAST_ROUNDS if seconds > QUICK else 1
     todo = list(cells)
     end = time.monotonic() + seconds
     done = []
     for place, cell in enumerate(todo):
-        record = time_cell(cell, max(0.05, (end - time.monotonic()) / (len(todo) - place)))
+        record = time_cell(cell, max(0.05, (end - time.monotonic()) / (len(todo) - place)), least)
         done.append(record)
         figures = "".join(f"  {who} {r['seconds'][1] * 1e3:.3f} ms" for who, r in record["results"].items())
         print(f"{name} {record['label']}, {record['threads']} threads:{figures}", flush=True)

@@ -66,31 +66,18 @@ STREAMED = [8, 64, 128, 256, 512, 1024]
 
 
 class Problem:
-    """A shape with its arrays, the same ones at every making.
-
-    Attributes
-    ----------
-    weights : dict of str to ndarray
-        By torch's names, uniform in +-1/sqrt(H), as torch begins.
-    x : ndarray, shape (N, T, D)
-    dy : ndarray, shape (N, T, directions * H)
-        Gradient that goes into the backward pass.
-    """
+    """A shape with its arrays, the same ones at every making: torch-named weights, x (N, T, D), dy (N, T, features)."""
 
     def __init__(self, shape: Shape):
         rng = np.random.default_rng(0)
         self.shape = shape
-        bound = shape.H**-0.5
+        bound = shape.H**-0.5  # as torch begins
         self.weights: dict[str, NDArray[np.float32]] = {}
         for layer in range(shape.layers):
+            columns = {"weight_ih": (shape.features_of(layer),), "weight_hh": (shape.H,), "bias_ih": (), "bias_hh": ()}
             for suffix in ("", "_reverse")[: shape.directions]:
-                for name, columns in (
-                    ("weight_ih", (shape.features_of(layer),)),
-                    ("weight_hh", (shape.H,)),
-                    ("bias_ih", ()),
-                    ("bias_hh", ()),
-                ):
-                    values = rng.uniform(-bound, bound, (4 * shape.H, *columns))
+                for name, more in columns.items():
+                    values = rng.uniform(-bound, bound, (4 * shape.H, *more))
                     self.weights[f"{name}_l{layer}{suffix}"] = values.astype(np.float32)
         self.x = rng.standard_normal((shape.N, shape.T, shape.D), dtype=np.float32)
         self.dy = rng.standard_normal((shape.N, shape.T, shape.directions * shape.H), dtype=np.float32)

@@ -7,7 +7,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
 
 from .contenders import OnnxRuntime, Torch, installed
 from .measure import OURS, Cell, Contender, main, run_suite
@@ -15,72 +18,65 @@ from .onnx_models import sequence_model
 from .shapes import Problem, Shape
 
 SHAPE = Shape(1, 100, 64, 64)
-_COMMON = f"""
+_COMMON = """
+import sys
 import numpy as np
-N, T, D, H = {SHAPE[:4]}
-x = np.full((N, T, D), 0.5, np.float32)
-w, r, b = np.full((4 * H, D), 0.01, np.float32), np.full((4 * H, H), -0.01, np.float32), np.zeros(4 * H, np.float32)
-weights = {{"weight_ih_l0": w, "weight_hh_l0": r, "bias_ih_l0": b, "bias_hh_l0": b}}
+weights = dict(np.load(sys.argv[1] + "/problem.npz"))
+x, H = weights.pop("x"), weights["weight_hh_l0"].shape[1]
 """
 _OURS = f"""{_COMMON}
 import fastlstm as fl
 lstm = fl.LSTM(H, return_sequences=True)
 lstm.load_state_dict(weights)
-print(float(lstm(x).sum()))
+print(float(lstm(x).sum(dtype=float)))
 """
 _TORCH = f"""{_COMMON}
 import torch
-lstm = torch.nn.LSTM(D, H, batch_first=True)
+lstm = torch.nn.LSTM(x.shape[2], H, batch_first=True)
 lstm.load_state_dict({{name: torch.from_numpy(value) for name, value in weights.items()}})
 with torch.inference_mode():
-    print(float(lstm(torch.from_numpy(x))[0].numpy().sum()))
+    print(float(lstm(torch.from_numpy(x))[0].numpy().sum(dtype=float)))
 """
 _ONNX = f"""{_COMMON}
-import onnxruntime, sys
-print(float(onnxruntime.InferenceSession(sys.argv[1]).run(["y"], {{"x": x.swapaxes(0, 1)}})[0].sum()))
+import onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1] + "/model.onnx")
+print(float(session.run(["y"], {{"x": x.swapaxes(0, 1)}})[0].sum(dtype=float)))
 """
 
 
-def process(program: str, *arguments: str, cache: str | None = None) -> float:
+def process(program: str, folder: str, cache: str | None = None) -> float:
     """Run a program in a fresh interpreter; return what it printed."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     env |= {"NUMBA_CACHE_DIR": cache} if cache else {}
-    command = [sys.executable, "-c", program, *arguments]
-    return float(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
+    done = subprocess.run([sys.executable, "-c", program, folder], env=env, capture_output=True, text=True, check=True)
+    return float(done.stdout)
 
 
 def first_results() -> list[Contender]:
     """Return all contenders, ours with a filled cache first."""
-    folder = tempfile.TemporaryDirectory(prefix="fastlstm-bench-")  # goes when the contenders go
-    warm = os.path.join(folder.name, "warm")
+    held = tempfile.TemporaryDirectory(prefix="fastlstm-bench-")  # goes when the contenders go
+    folder, problem = held.name, Problem(SHAPE)
+    warm = os.path.join(folder, "warm")
+    np.savez(os.path.join(folder, "problem.npz"), x=problem.x, **problem.weights)
 
     def cold() -> float:
-        with tempfile.TemporaryDirectory(dir=folder.name) as empty:
-            return process(_OURS, cache=empty)
+        with tempfile.TemporaryDirectory(dir=held.name) as empty:
+            return process(_OURS, folder, empty)
 
-    process(_OURS, cache=warm)  # fills it
+    def racer(name: str, call: Callable[[], float], once: bool = False) -> Contender:
+        return Contender(name, call, lambda y: {"sum": y}, once)
+
+    process(_OURS, folder, warm)  # fills the cache
     racers = [
-        Contender(OURS, lambda: process(_OURS, cache=warm), lambda y: {"sum": y}),
-        Contender(f"{OURS}, nothing compiled", cold, lambda y: {"sum": y}, once=True),
+        racer(OURS, lambda: process(_OURS, folder, warm)),
+        racer(f"{OURS}, nothing compiled", cold, once=True),
     ]
     if installed(Torch):
-        racers.append(Contender("torch", lambda: process(_TORCH), lambda y: {"sum": y}))
+        racers.append(racer("torch", lambda: process(_TORCH, folder)))
     if installed(OnnxRuntime):
-        path = os.path.join(folder.name, "model.onnx")
-        with open(path, "wb") as file:
-            file.write(sequence_model(constant_problem()))
-        racers.append(Contender("onnxruntime", lambda: process(_ONNX, path), lambda y: {"sum": y}))
+        Path(folder, "model.onnx").write_bytes(sequence_model(problem))
+        racers.append(racer("onnxruntime", lambda: process(_ONNX, folder)))
     return racers
-
-
-def constant_problem() -> Problem:
-    """Return the problem that the programs above solve."""
-    problem = Problem(SHAPE)
-    for name, value in problem.weights.items():
-        value[...] = 0.01 if "_ih" in name else -0.01
-        if "bias" in name:
-            value[...] = 0.0
-    return problem
 
 
 def cells() -> Iterator[Cell]:

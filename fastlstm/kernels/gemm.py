@@ -88,7 +88,6 @@ def pack(b, row_stride, column_stride, k, n, packed):
 def _make_tile(rows: int):
     """Return the kernel of one tile of `rows` rows: walk down a panel, then write the rows."""
 
-    @jit_inner
     def tile(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n):
         width = COLUMNS * lanes_of(panel)
         if start_stride == 0:
@@ -104,7 +103,10 @@ def _make_tile(rows: int):
         else:
             store_rows_n(acc, out, o, out_stride, n)
 
-    return tile
+    # Numba names machine code after the function, and a number that begins anew in each process: without a name of its
+    # own, a tile from one process's cache takes the place of one of another height from another's.
+    tile.__qualname__ = tile.__name__ = f"tile_of_{rows}"
+    return jit_inner(tile)
 
 
 _tile1, _tile2, _tile3 = (_make_tile(rows) for rows in (1, 2, 3))

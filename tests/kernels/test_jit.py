@@ -1,6 +1,8 @@
 """The cache of compiled kernels: used, never stale, never a reason to fail."""
 
+import importlib
 import os
+import pkgutil
 import shutil
 import subprocess
 import sys
@@ -58,3 +60,52 @@ def test_no_folder_to_write_to_is_a_warning(copy):
     value, hits, errors = run(copy, HOME=str(blocked), XDG_CACHE_HOME=str(blocked), NUMBA_CACHE_DIR="")
     assert (value, hits) == (pytest.approx(0.46211717), 0)
     assert "NUMBA_CACHE_DIR" in errors
+
+
+PASSES = """
+import sys
+import numpy as np
+import fastlstm as fl
+from fastlstm.data.packed import pack
+from fastlstm.layers import Run
+x = np.random.default_rng(0).standard_normal((13, 5, 20)).astype(np.float32)
+lstm = fl.LSTM(21, return_sequences=True)
+lstm.build(20, rng=1)
+for which in sys.argv[1:]:
+    if which == "infer":
+        print("infer", lstm(x).astype(np.float64).sum())
+    else:
+        run = Run(training=True)
+        y, cache = lstm.forward(pack(x, features=True)[0], run)
+        dx, gradients = lstm.backward(y.rows.copy(), cache, run)
+        print("train", sum(abs(value).astype(np.float64).sum() for value in [dx, *gradients.values()]))
+"""
+
+
+def test_kernels_that_different_processes_compiled_work_together(tmp_path):
+    # the cause of a bug: parts of one name, told apart by a number that counted anew in each process
+    def run(*passes):
+        settings = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+        command = [sys.executable, "-c", PASSES, *passes]
+        done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    alone = [*run("infer"), *run("train")]
+    assert run("infer", "train") == alone
+    assert run("train", "infer") == alone[::-1]
+
+
+def test_no_two_parts_of_kernels_share_a_name():
+    from numba.core.dispatcher import Dispatcher
+
+    from fastlstm import kernels
+
+    found = {}
+    for module in pkgutil.iter_modules(kernels.__path__):
+        for value in vars(importlib.import_module(f"fastlstm.kernels.{module.name}")).values():
+            if isinstance(value, Dispatcher):
+                function = value.py_func
+                name = f"{function.__module__}.{function.__qualname__}"
+                assert found.setdefault(name, value) is value, name
+    assert len(found) > 20

@@ -1,0 +1,55 @@
+"""What the benchmarks rest on: different outputs are an error, ratios are of one round, the page holds every cell."""
+
+import time
+
+import numpy as np
+import pytest
+
+from bench.measure import Cell, Contender, DifferentOutputError, machine, time_cell
+from bench.report import report
+
+
+def contender(name, value, seconds=0.0, **options):
+    def call():
+        time.sleep(seconds)
+        return value
+
+    return Contender(name, call, options.pop("read", lambda y: {"y": np.array(y)}), **options)
+
+
+def cell(*contenders, **options):
+    return Cell("shape", 1, lambda: list(contenders), **options)
+
+
+@pytest.mark.parametrize("value", [[1.0, 2.1], [1.0, np.nan], [1.0]])
+def test_a_contender_that_computes_something_else_is_an_error(value):
+    with pytest.raises(DifferentOutputError, match="peer differs from fastlstm in 'y'"):
+        time_cell(cell(contender("fastlstm", [1.0, 2.0]), contender("peer", value)), 0.01)
+
+
+def test_a_yardstick_is_timed_but_not_compared():
+    record = time_cell(cell(contender("fastlstm", [1.0]), contender("other", [9.0], read=None)), 0.01)
+    assert not record["results"]["other"]["compared"]
+
+
+def test_the_ratio_is_the_peers_time_over_ours():
+    record = time_cell(cell(contender("fastlstm", [1.0], 0.01), contender("slow", [1.0], 0.03, once=True)), 0.01)
+    assert record["results"]["slow"]["ratio"][1] == pytest.approx(3.0, rel=0.4)
+
+
+def test_the_page_holds_every_cell_and_marks_the_misses():
+    def record(label, threads, ratio):
+        ours = {"seconds": [1e-3] * 3, "ratio": [1.0] * 3, "rounds": 3, "compared": True}
+        peer = {"seconds": [ratio * 1e-3] * 3, "ratio": [ratio] * 3, "rounds": 3, "compared": True}
+        facts = {"flops": 5e7, "recurrent_bytes": 1 << 16, "passes": 1}
+        return {"label": label, "threads": threads, "facts": facts, "results": {"fastlstm": ours, "torch": peer}}
+
+    cells = [record("won", 1, 4.0), record("lost", 1, 0.25), record("won", 2, 2.0)]
+    speeds = {"sgemm": 1e11, "L1": 2e11, "L2": 1e11, "L3": 8e10, "memory": 2e10}
+    ceilings = {"machine": machine(), "caches": {"L1": 1 << 15, "L2": 1 << 20, "L3": 1 << 25}, "threads": {"1": speeds}}
+    page = report({"inference": {"machine": machine(), "cells": cells}, "ceilings": ceilings})
+    assert "| won | 1 | 1 ms | 4 ms | 4.00 |" in page
+    assert "| **0.25** |" in page
+    assert "| 50% | sgemm |" in page
+    assert "geometric mean 1.00; behind in 1 of 2; worst 0.25 (lost)" in page
+    assert "Not run." in page
