@@ -4,6 +4,7 @@ Results go to standard output, progress and errors to standard error. Exit codes
 line explains, 2 a wrong command line, 130 interrupted (what was learned is saved first).
 """
 
+import io
 import math
 import os
 import sys
@@ -203,6 +204,9 @@ def evaluate(
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows its number
+            stream.reconfigure(errors="backslashreplace")
     app()
 
 

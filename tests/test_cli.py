@@ -313,3 +313,21 @@ def test_a_5_mb_text_is_trained_on_within_500_mb(tmp_path):
     status, kilobytes = map(int, child.communicate(timeout=300)[0].split()[-2:])
     assert status == 0
     assert 50_000 < kilobytes < 500_000
+
+
+def test_a_file_without_its_byte_order_mark_is_an_error_of_one_line(model, book):
+    child = process("evaluate", model, book, "--encoding", "utf-16", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    err = child.communicate(timeout=100)[1]
+    assert child.returncode == 1
+    assert b"is not utf-16" in err
+    assert b"Traceback" not in err
+
+
+def test_a_terminal_that_lacks_a_character_gets_its_number(tmp_path, monkeypatch):
+    path = tmp_path / "accents"
+    LanguageModel.train("déjà vu " * 40, hidden=8, embedding=4, window=8, streams=2, epochs=1).save(path)
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    child = process("generate", path, "--prompt", "d", "--length", 30, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = child.communicate(timeout=100)
+    assert (child.returncode, err) == (0, b"")
+    out.decode("ascii")

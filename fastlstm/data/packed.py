@@ -177,6 +177,8 @@ def pack(
         )
     if array.shape[0] == 0:
         raise DataError(f"{who}: x has shape {array.shape}: no sequences; pass at least one")
+    if features and array.shape[-1] == 0:
+        raise DataError(f"{who}: x has shape {array.shape}: no features; pass at least one")
     if not steps:
         if lengths is not None:
             raise OptionError(f"{who}: lengths= needs sequences; x has one row a sample")

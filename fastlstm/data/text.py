@@ -98,6 +98,8 @@ def _decoded(file: Readable, encoding: str, name: str) -> Iterator[str]:
                 f"{name} is not {encoding}: byte 0x{error.object[error.start]:02x} at {place} ({error.reason}); "
                 "name the encoding that the file has, such as latin-1, cp1252 or utf-16"
             ) from None
+        except UnicodeError as error:  # without a place: a byte order mark that is missing
+            raise DataError(f"{name} is not {encoding}: {error}; name the encoding that the file has") from None
         if block:
             yield block
         if not chunk:

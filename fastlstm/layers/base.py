@@ -15,7 +15,7 @@ from ..data.packed import Batch, Packed, is_ragged, pack
 from ..errors import NotBuiltError, OptionError, ShapeError
 from ..kernels.scratch import Scratch
 
-__all__ = ["Gradients", "Layer", "Run"]
+__all__ = ["Gradients", "Layer", "Run", "size"]
 
 Gradients = dict[str, NDArray[Any]]
 """Gradient of each parameter, by the parameter's name."""
@@ -40,6 +40,13 @@ class Run:
     scratch: Scratch = field(default_factory=Scratch)
 
 
+def size(kind: str, word: str, value: object) -> int:
+    """Return the size that was passed as `word`; raise OptionError unless it is a whole number from 1 on."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise OptionError(f"{kind}: {word}={value!r}; expected a whole number from 1 on")
+    return int(value)
+
+
 class Layer:
     """Base of all layers.
 
@@ -58,7 +65,10 @@ class Layer:
 
     def __init__(self, *, name: str | None = None, dtype: DTypeLike = "float32"):
         self.name = name
-        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        try:
+            self.dtype: np.dtype[Any] = np.dtype(dtype)
+        except TypeError:
+            raise OptionError(f"{self.kind}: dtype is {dtype!r}; expected float32 or float64") from None
         if self.dtype not in (np.float32, np.float64):
             raise OptionError(f"{self.kind}: dtype is {self.dtype}; expected float32 or float64")
         self.params: dict[str, NDArray[Any]] = {}

@@ -10,7 +10,7 @@ from ..errors import OptionError
 from ..kernels import team
 from ..kernels.activations import sigmoid_rows, tanh_rows
 from ..kernels.softmax import softmax_rows
-from .base import Gradients, Layer, Run
+from .base import Gradients, Layer, Run, size
 from .initializers import glorot_uniform
 from .products import SAME_ROWS, gradient_of_weight, padded_bias, panels_of, times
 
@@ -69,11 +69,9 @@ class Dense(Layer):
         dtype: DTypeLike = "float32",
     ):
         super().__init__(name=name, dtype=dtype)
-        if units < 1:
-            raise OptionError(f"Dense: units={units}; expected 1 or more")
         if activation not in (None, *_ACTIVATIONS):
             raise OptionError(f"Dense: activation={activation!r}; expected one of {', '.join(_ACTIVATIONS)}")
-        self.units = int(units)
+        self.units = size("Dense", "units", units)
         self.activation: Activation = activation or "linear"
         self.use_bias = use_bias
         self._weights: _Weights | None = None

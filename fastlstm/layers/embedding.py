@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..data.packed import Packed
-from ..errors import DataError, OptionError
+from ..errors import DataError
 from ..kernels import team
 from ..kernels.embedding import gather, scatter_add
-from .base import Gradients, Layer, Run
+from .base import Gradients, Layer, Run, size
 from .initializers import uniform
 
 __all__ = ["Embedding"]
@@ -46,10 +46,8 @@ class Embedding(Layer):
 
     def __init__(self, input_dim: int, output_dim: int, *, name: str | None = None, dtype: DTypeLike = "float32"):
         super().__init__(name=name, dtype=dtype)
-        if input_dim < 1 or output_dim < 1:
-            raise OptionError(f"Embedding: input_dim={input_dim}, output_dim={output_dim}; expected 1 or more of each")
-        self.input_dim = int(input_dim)
-        self.output_dim = int(output_dim)
+        self.input_dim = size("Embedding", "input_dim", input_dim)
+        self.output_dim = size("Embedding", "output_dim", output_dim)
 
     @property
     def features_out(self) -> int:

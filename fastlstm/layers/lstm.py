@@ -10,7 +10,7 @@ from ..errors import OptionError, ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
 from ..simd.host import REGISTERS
-from .base import Gradients, Layer, Run
+from .base import Gradients, Layer, Run, size
 from .initializers import glorot_uniform, orthogonal
 from .products import SAME_ROWS, gradient_of_weight, padded_bias, panels_size, times
 from .recurrent_dropout import backward_masked, forward_masked
@@ -99,12 +99,10 @@ class LSTM(Layer):
         dtype: DTypeLike = "float32",
     ):
         super().__init__(name=name, dtype=dtype)
-        if units < 1:
-            raise OptionError(f"LSTM: units={units}; expected 1 or more")
         for word, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
             if not 0.0 <= rate < 1.0:
                 raise OptionError(f"LSTM: {word}={rate}; expected 0 <= {word} < 1")
-        self.units = int(units)
+        self.units = size("LSTM", "units", units)
         self.return_sequences = return_sequences
         self.return_state = return_state
         self.go_backwards = go_backwards

@@ -107,6 +107,13 @@ class Sequential:
                     f"Sequential: {layer.name} takes sequences, but "
                     + (f"{before} puts out one row each: set return_sequences=True there" if before else "x has none")
                 )
+            if layer.dtype != self._dtype:
+                if layer.create(features, np.random.default_rng()):
+                    raise OptionError(
+                        f"Sequential: {layer.name} computes in {layer.dtype}, {self.layers[0].name} in {self._dtype}; "
+                        "give all layers the same dtype="
+                    )
+                layer.dtype = self._dtype  # without parameters it takes what comes
             if not layer.built:
                 layer.build(features, self.rng)
             elif not layer.takes_ids:
@@ -188,8 +195,8 @@ class Sequential:
             raise OptionError("compile: no loss; pass one, such as loss='binary_crossentropy'")
         self.optimizer = optimizers.get(optimizer)
         self.loss = losses.get(loss)
-        self.metrics = [get_metric(metric, self.loss) for metric in metrics or ()]
-        self.weighted_metrics = [get_metric(metric, self.loss) for metric in weighted_metrics or ()]
+        self.metrics = [get_metric(metric, self.loss) for metric in _several(metrics)]
+        self.weighted_metrics = [get_metric(metric, self.loss) for metric in _several(weighted_metrics)]
         for metric in self.weighted_metrics:
             if any(metric.name == other.name for other in self.metrics):
                 metric.name = f"weighted_{metric.name}"
@@ -260,10 +267,14 @@ class Sequential:
         """
         plan = Plan(32 if batch_size is None else batch_size, epochs, initial_epoch, shuffle, class_weight)
         loss, optimizer = self._compiled("fit")
-        data = self._data("fit", x, y, sample_weight, lengths)
+        data = self._data("fit", x, y, sample_weight, lengths, targets=True)
         held = None
         if validation_data is not None:
-            held = self._data("fit: validation_data", *validation_data)
+            if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3, 4):
+                raise OptionError(
+                    "fit: validation_data is no tuple (x, y), or with sample_weight and lengths after them"
+                )
+            held = self._data("fit: validation_data", *validation_data, targets=True)
         elif validation_split:
             data, held = split_off(data, validation_split)
         first = data.take(np.arange(1), self._dtype).x
@@ -273,7 +284,7 @@ class Sequential:
         batches = plan.batches(len(data))
         history, progress = History(), Progress(epochs, batches, len(data), verbose)
         sizes = {"epochs": epochs, "initial_epoch": initial_epoch, "steps": batches, "samples": len(data)}
-        calls = CallbackList([*(callbacks or ()), history, progress], self, sizes)
+        calls = CallbackList([*_several(callbacks), history, progress], self, sizes)
         self.stop_training = False
         try:
             fit(trainer, data, held, plan, calls, lambda: self.stop_training)
@@ -301,7 +312,9 @@ class Sequential:
         """
         self._need_built("evaluate")
         loss, _ = self._compiled("evaluate")
-        data = self._data("evaluate", x, y, sample_weight, lengths)
+        if batch_size is not None and batch_size < 1:
+            raise OptionError(f"evaluate: batch_size={batch_size}; expected 1 or more")
+        data = self._data("evaluate", x, y, sample_weight, lengths, targets=True)
         logs = evaluate(self._judge(loss), data, 32 if batch_size is None else batch_size)
         if verbose not in (0, "auto"):
             print(figures(logs))
@@ -317,9 +330,13 @@ class Sequential:
         y: Batch | None = None,
         sample_weight: ArrayLike | None = None,
         lengths: ArrayLike | None = None,
+        *,
+        targets: bool = False,
     ) -> SequenceSet:
         if not self.layers:
             raise NotBuiltError(f"{who}: the model has no layers; add some first")
+        if targets and y is None:
+            raise OptionError(f"{who}: y is None; pass the targets")
         return SequenceSet(
             x,
             y,
@@ -467,3 +484,10 @@ class Sequential:
             optimizer, loss = optimizers.get(*compiled["optimizer"]), losses.get(*compiled["loss"])
             model.compile(optimizer, loss, compiled["metrics"], compiled["weighted_metrics"])
         return model
+
+
+def _several(given: Any) -> list[Any]:
+    """Return a list of what was passed as none, one, or several."""
+    if given is None:
+        return []
+    return list(given) if isinstance(given, list | tuple) else [given]

@@ -45,11 +45,13 @@ def save_file(path: str | os.PathLike[str], tensors: dict[str, NDArray[Any]], co
     Raises
     ------
     ModelFileError
-        The folder is missing or read-only, or the disk is full.
+        The folder is missing or read-only, the disk is full, or something that is no file stands at `path`.
     """
     from safetensors.numpy import save
 
-    target = Path(path)
+    target = Path(os.path.realpath(path))  # through links: what they point to is written, not they
+    if target.exists() and not target.is_file():  # a rename would put a file in the place of a device or a pipe
+        raise ModelFileError(f"cannot save to {path}: it is there, and no file; choose another place")
     text = json.dumps(config, sort_keys=True)
     whole = {name: np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("=")) for name, tensor in tensors.items()}
     metadata = {"format": FORMAT, "version": VERSION, "config": text, "sha256": _digest(whole, text)}

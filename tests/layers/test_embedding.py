@@ -84,7 +84,7 @@ def test_a_wrong_id_on_padding_does_not_matter():
 
 @pytest.mark.parametrize("sizes", [(0, 3), (3, 0), (-1, 3)])
 def test_sizes_are_positive(sizes):
-    with pytest.raises(OptionError, match="1 or more"):
+    with pytest.raises(OptionError, match="from 1 on"):
         fl.Embedding(*sizes)
 
 

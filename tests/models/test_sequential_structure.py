@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastlstm as fl
-from fastlstm.errors import NotBuiltError, OptionError, ShapeError
+from fastlstm.errors import DataError, NotBuiltError, OptionError, ShapeError
 from tests.tolerances import assert_bitwise_equal
 
 
@@ -140,3 +140,46 @@ def test_the_textbooks_model_finds_a_token_thirty_steps_back():
     for row in later:
         row[0] ^= 2  # the first token alone
     assert model.evaluate(np.array(later), ~answers)[1] >= 0.99
+
+
+def test_layers_of_two_types_are_named_and_dropout_takes_what_comes(rng):
+    x, y = rng.standard_normal((8, 3, 2)), rng.standard_normal((8, 1))
+    mixed = fl.Sequential([fl.LSTM(3, dtype="float64"), fl.Dense(1)])
+    mixed.compile("adam", "mse")
+    with pytest.raises(OptionError, match=r"dense computes in float32, lstm in float64"):
+        mixed.fit(x, y, verbose=0)
+    layers = [fl.LSTM(3, dtype="float64", return_sequences=True), fl.Dropout(0.5), fl.LastStep()]
+    model = fl.Sequential([*layers, fl.Dense(1, dtype="float64")])
+    model.compile("adam", "mse", metrics="mae")
+    model.fit(x, y, verbose=0, callbacks=fl.callbacks.EarlyStopping("loss"))
+    assert model.predict(x).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: fl.LSTM(2.5), "LSTM: units=2.5"),
+        (lambda: fl.LSTM(True), "LSTM: units=True"),
+        (lambda: fl.Dense("4"), "Dense: units='4'"),
+        (lambda: fl.Embedding(0, 2), "Embedding: input_dim=0"),
+        (lambda: fl.LSTM(2, dtype="foo"), "dtype is 'foo'"),
+    ],
+)
+def test_sizes_are_whole_numbers(make, words):
+    with pytest.raises(OptionError, match=words):
+        make()
+
+
+def test_what_is_missing_is_named(rng):
+    x, y = rng.standard_normal((8, 3, 2)), rng.standard_normal((8, 1))
+    model = fl.Sequential([fl.LSTM(3), fl.Dense(1)])
+    model.compile("adam", "mse")
+    with pytest.raises(OptionError, match="y is None"):
+        model.fit(x, None)
+    with pytest.raises(OptionError, match="no tuple"):
+        model.fit(x, y, validation_data=x)
+    with pytest.raises(DataError, match="no features"):
+        model.fit(x[:, :, :0], y)
+    model.fit(x, y, verbose=0)
+    with pytest.raises(OptionError, match="batch_size=0"):
+        model.evaluate(x, y, batch_size=0)

@@ -223,3 +223,16 @@ def test_a_file_name_alone_goes_to_the_working_folder(tmp_path, tensors, monkeyp
     save_file("m", tensors, CONFIG)
     assert load_file("m")[1] == CONFIG
     assert os.listdir() == ["m"]
+
+
+def test_a_link_is_written_through_and_what_is_no_file_is_left_alone(tmp_path):
+    real, link, pipe = tmp_path / "real", tmp_path / "link", tmp_path / "pipe"
+    checkpoint.save_file(real, {"a": np.zeros(1)}, {})
+    link.symlink_to(real)
+    checkpoint.save_file(link, {"a": np.ones(2)}, {})
+    assert link.is_symlink()
+    assert checkpoint.load_file(real)[0]["a"].shape == (2,)
+    os.mkfifo(pipe)
+    with pytest.raises(ModelFileError, match="no file"):
+        checkpoint.save_file(pipe, {"a": np.ones(2)}, {})
+    assert pipe.is_fifo()
