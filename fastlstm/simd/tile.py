@@ -33,14 +33,12 @@ __all__ = [
     "COLUMNS",
     "ROWS",
     "Tile",
-    "column",
     "load_rows",
     "load_rows_n",
     "rank1",
     "splat_columns",
     "store_rows",
     "store_rows_n",
-    "zeros",
 ]
 
 COLUMNS = 4
@@ -149,30 +147,6 @@ def load_rows_n(typingctx, rows, columns, a, i, stride, n):
         return assemble(builder, tile, vectors)
 
     return tile(rows, columns, a, types.intp, types.intp, types.intp), codegen
-
-
-@intrinsic(prefer_literal=True)
-def column(typingctx, tile, c):
-    """``column(tile, c)``: column `c` (literal) as a Tile(R, 1), on which lane-by-lane operations work."""
-    place = c.literal_value
-    result = Tile(tile.vec, tile.rows, 1)
-
-    def codegen(context, builder, signature, args):
-        picked = [builder.extract_value(args[0], r * tile.columns + place) for r in range(tile.rows)]
-        return assemble(builder, result, picked)
-
-    return result(tile, c), codegen
-
-
-@intrinsic(prefer_literal=True)
-def zeros(typingctx, rows, columns, a):
-    """``zeros(R, C, a)``: a tile of zeros, of registers like those of array `a`."""
-    tile = Tile(vec_of(a), rows.literal_value, columns.literal_value)
-
-    def codegen(context, builder, signature, args):
-        return ir.Constant(context.get_value_type(tile), None)
-
-    return tile(rows, columns, a), codegen
 
 
 @intrinsic

@@ -30,15 +30,9 @@ def _product_two(a, k, panel, bias, out):
 
 
 @numba.njit
-def _third_column(a, out):
-    acc = tile.load_rows(2, C, a, 0, len(a) // 2)
-    tile.store_rows(tile.column(acc, 2), out, 0, len(out) // 2)
-
-
-@numba.njit
 def _arithmetic(a, out):
     x = tile.load_rows(1, C, a, 0, len(a))
-    y = (x + x) * x - x / vector.splat(x, 2.0) + tile.zeros(1, C, a)
+    y = (x + x) * x - x / vector.splat(x, 2.0)
     tile.store_rows(vector.fma(-x, x, y), out, 0, len(a))
 
 
@@ -75,14 +69,6 @@ def test_rank_one_updates_are_a_product_of_fused_multiply_adds(dtype, width, rng
     _product_two(a.ravel(), k, panel.ravel(), bias, out.ravel())
     exact = bias + a.astype(np.float64) @ panel.astype(np.float64)
     assert np.abs(out - exact).max() < 20 * k * np.finfo(dtype).eps
-
-
-def test_column_picks_one_register_of_each_row(dtype, width):
-    a = np.arange(2 * width, dtype=dtype).reshape(2, width)
-    lanes = width // C
-    out = np.empty((2, lanes), dtype)
-    _third_column(a.ravel(), out.ravel())
-    assert_bitwise_equal(out, a[:, 2 * lanes : 3 * lanes])
 
 
 def test_arithmetic_works_on_whole_tiles(dtype, width):
