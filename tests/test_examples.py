@@ -37,7 +37,5 @@ def test_search_with_rules():
     assert len({written[place : place + 5] for place in range(len(written) - 4)}) == len(written) - 4
 
 
-def test_last_token_is_a_program():
-    source = (ROOT / "examples" / "last_token.py").read_text()
-    compile(source, "last_token.py", "exec")
-    assert "Embedding(input_dim=20000, output_dim=128)" in source  # the textbook's own lines
+def test_last_token():
+    assert float(re.search(r"100 steps back: ([\d.]+)", run("last_token.py"))[1]) >= 0.99
