@@ -7,7 +7,7 @@ import fastlstm as fl
 from fastlstm.errors import DataError, OptionError
 from tests import naive, strategies
 from tests.layers.harness import forward_backward
-from tests.tolerances import assert_bitwise_equal, assert_gradients_close
+from tests.tolerances import assert_bitwise_equal
 
 
 def ids_of(rng, lengths, vocabulary):
@@ -25,7 +25,9 @@ def test_each_id_gives_its_row_and_takes_its_gradient(lengths, vocabulary, width
     for part, ids in zip(y, sequences, strict=True):
         assert_bitwise_equal(part, naive.embedding(ids, layer.params["weight"]))
     expected = naive.embedding_backward(np.concatenate(sequences), vocabulary, np.concatenate(dy).astype(np.float64))
-    assert_gradients_close(gradients["weight"], expected, bound=1e-5 if dtype == "float32" else 1e-12)
+    # terms of a sum may cancel: its rounding goes with their sizes, not with what is left
+    bound = (1e-6 if dtype == "float32" else 1e-14) * sum(np.abs(part).sum() for part in dy)
+    assert np.abs(gradients["weight"] - expected).max() <= bound
 
 
 def test_gradients_of_a_second_pass_are_not_added_to_those_of_the_first(rng):
