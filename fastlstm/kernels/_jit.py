@@ -2,7 +2,9 @@
 
 ``nogil``: a kernel can be called from any thread and shared by several. ``error_model="numpy"``: no branch per
 division. No ``fastmath``: it would let NaN and infinity vanish, and results depend on the shape of a loop; where a
-product and a sum shall be one rounding, the kernel says ``fma``.
+product and a sum shall be one rounding, the kernel says ``fma``. ``_nrt=False``: kernels make no arrays, and so count no
+references: each call of a part would take and give back one on each of its arrays, with atomic instructions on a line of
+memory that all cores share, 400 cycles for a tile's call. Allocating in a kernel is then an error of compilation.
 """
 
 import hashlib
@@ -13,9 +15,15 @@ from typing import Any
 
 import numba
 
-__all__ = ["jit", "jit_inner"]
+__all__ = ["jit", "jit_inline", "jit_inner"]
 
-_FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False, "no_cfunc_wrapper": True}
+_FLAGS: dict[str, Any] = {
+    "_nrt": False,
+    "nogil": True,
+    "error_model": "numpy",
+    "boundscheck": False,
+    "no_cfunc_wrapper": True,
+}
 
 _warned = False
 
@@ -54,6 +62,12 @@ def jit(function: Callable[..., Any]) -> Any:
         return numba.njit(**_FLAGS)(function)
     kernel._cache._cache_file._source_stamp = _STAMP  # no public way; test_jit.py fails should a Numba drop it
     return kernel
+
+
+def jit_inline(function: Callable[..., Any]) -> Any:
+    """Compile `function` into each of its callers: for parts so short that calling them would count."""
+    compile_: Any = numba.njit
+    return compile_(no_cpython_wrapper=True, forceinline=True, **_FLAGS)(function)
 
 
 def jit_inner(function: Callable[..., Any]) -> Any:

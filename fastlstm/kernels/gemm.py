@@ -18,7 +18,7 @@ import numpy as np
 from ..simd.host import REGISTERS
 from ..simd.tile import COLUMNS, ROWS, load_rows_n, rank1, splat_columns, store_rows, store_rows_n
 from ..simd.vector import lanes_of, load, load_n, splat, store, store_n
-from ._jit import jit, jit_inner
+from ._jit import jit, jit_inline, jit_inner
 
 __all__ = [
     "ROW_BLOCK",
@@ -28,6 +28,7 @@ __all__ = [
     "panels",
     "product",
     "product_over_rows",
+    "row_times_panel",
     "scratch_size",
     "tile_height",
 ]
@@ -85,7 +86,7 @@ def pack(b, row_stride, column_stride, k, n, packed):
                 place += 1
 
 
-def _make_tile(rows: int):
+def _make_tile(rows: int, compile_=jit_inner):
     """Return the kernel of one tile of `rows` rows: walk down a panel, then write the rows."""
 
     def tile(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n):
@@ -105,14 +106,17 @@ def _make_tile(rows: int):
 
     # Numba names machine code after the function, and a number that begins anew in each process: without a name of its
     # own, a tile from one process's cache takes the place of one of another height from another's.
-    tile.__qualname__ = tile.__name__ = f"tile_of_{rows}"
-    return jit_inner(tile)
+    tile.__qualname__ = tile.__name__ = f"{compile_.__name__}_tile_of_{rows}"
+    return compile_(tile)
 
 
 _tile1, _tile2, _tile3 = (_make_tile(rows) for rows in (1, 2, 3))
 
+row_times_panel = _make_tile(1, jit_inline)
+"""One row by one panel, made part of its caller: a call costs as much as 10 of its steps along k."""
 
-@jit_inner
+
+@jit_inline
 def _tile_up_to_3(height, a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n):
     if height == 3:
         _tile3(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n)
@@ -125,7 +129,7 @@ def _tile_up_to_3(height, a, i, row_stride, k_stride, panel, j, k, start, s, sta
 if ROWS == 6:
     _tile4, _tile6 = (_make_tile(rows) for rows in (4, 6))
 
-    @jit_inner
+    @jit_inline
     def _tile_up_to_6(height, a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n):
         if height == 6:
             _tile6(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n)
