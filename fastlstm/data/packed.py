@@ -7,7 +7,7 @@ exist. Users never see this: `pack` takes what they pass and a `Form` gives it b
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -53,18 +53,31 @@ class Packed:
         return np.concatenate(([0], np.cumsum(self.batch_sizes)))
 
     @property
+    def dense(self) -> bool:
+        """Whether all sequences have the same length."""
+        return bool(self.batch_sizes[-1] == self.batch_sizes[0])
+
+    @property
     def lengths(self) -> NDArray[np.int64]:
         """Length of each sequence in packed order (longest first): shape (N,)."""
+        if self.dense:
+            return np.full(self.sequences, len(self.batch_sizes))
         return np.searchsorted(-self.batch_sizes, -np.arange(1, self.sequences + 1), side="right")
 
     @property
     def last_rows(self) -> NDArray[np.int64]:
         """Row of the last step of each sequence in packed order: shape (N,)."""
+        if self.dense:
+            return np.arange(len(self.rows) - self.sequences, len(self.rows))
         return self.offsets[self.lengths - 1] + np.arange(self.sequences)
 
     def with_rows(self, rows: NDArray[Any]) -> "Packed":
         """Return the same batch with other rows, one for each of these."""
-        return replace(self, rows=rows)
+        return Packed(rows, self.batch_sizes, self.order, self.steps)
+
+    def last_of(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return, of `rows` like the batch's own, those of each sequence's last step: (N, ...), possibly a view."""
+        return rows[len(rows) - self.sequences :] if self.dense else rows[self.last_rows]
 
     def one_row_each(self, rows: NDArray[Any]) -> "Packed":
         """Return a batch of one row for each sequence (N rows), such as its last step or its mean."""

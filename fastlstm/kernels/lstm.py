@@ -23,9 +23,9 @@ A call handles the sequences from `begin` to `end` for all steps: cores share no
 
 from ..simd.tile import COLUMNS
 from ..simd.vector import fma, lanes_of, load, splat, store, store_n
-from ._jit import jit, jit_inner
+from ._jit import jit, jit_inline, jit_inner
 from .activations import sigmoid, tanh
-from .gemm import panel_product, product
+from .gemm import SAME_FOR_ALL, panel_product, product, row_times_panel
 
 __all__ = ["backward", "forward", "infer", "pack_gates", "pack_gates_transposed", "unpack_gates"]
 
@@ -89,7 +89,7 @@ def unpack_gates(packed, k, units, w):
 # --- forward ----------------------------------------------------------------------------------------------------------
 
 
-@jit_inner
+@jit_inline
 def _pointwise(gates, g, cells, c_from, c_to, hidden, h, left, keep):
     """Take one block of one sequence one step on, from its four pre-activations; `keep` leaves the gates for BPTT."""
     width = lanes_of(gates)
@@ -112,32 +112,40 @@ def _pointwise(gates, g, cells, c_from, c_to, hidden, h, left, keep):
 
 
 @jit_inner
-def _step(gates, gate_row, stride, hidden, h_from, h_to, units, recurrent, cells, c_from, c_to, count, keep):
+def _step(gates, gate_row, stride, hidden, h_from, h_to, units, recurrent, cells, c_from, c_to, count, turn, keep):
     """Take `count` sequences one step on. The row numbers are those of the first one, before and after the step.
 
     `gates` holds ``W_ih x + b``; a block's pre-activations are still in the L1 cache when its units read them.
-    Arrays are seen as 1-D; `stride` is B * L.
+    Arrays are seen as 1-D; `stride` is B * L. With an odd `turn` the blocks are walked from the last to the first: what
+    the step before read last is still in the nearest cache.
     """
     width = lanes_of(gates)
-    for block in range(0, units, width):
+    for place in range(0, stride, width):
+        block = stride - width - place if turn & 1 else place
         g = gate_row * 4 * stride + 4 * block
-        panel_product(  # 0: a = W_ih x + b_ih + W_hh h_prev + b_hh
-            hidden,
-            h_from * units,
-            units,
-            1,
-            count,
-            recurrent,
-            4 * block * units,
-            units,
-            gates,
-            g,
-            4 * stride,
-            gates,
-            g,
-            4 * stride,
-            4 * width,
-        )
+        panel = 4 * block * units
+        if count == 1:
+            row_times_panel(
+                hidden, h_from * units, 0, 1, recurrent, panel, units, gates, g, SAME_FOR_ALL, gates, g, 0, 4 * width
+            )
+        else:
+            panel_product(  # 0: a = W_ih x + b_ih + W_hh h_prev + b_hh
+                hidden,
+                h_from * units,
+                units,
+                1,
+                count,
+                recurrent,
+                panel,
+                units,
+                gates,
+                g,
+                4 * stride,
+                gates,
+                g,
+                4 * stride,
+                4 * width,
+            )
         for n in range(count):
             _pointwise(
                 gates,
@@ -181,6 +189,7 @@ def forward(gates, hidden, cells, units, batch_sizes, recurrent, begin, end):
                 h_from + begin,
                 h_to + begin,
                 alive,
+                t,
                 True,
             )
         h_from = h_to
@@ -188,7 +197,7 @@ def forward(gates, hidden, cells, units, batch_sizes, recurrent, begin, end):
 
 
 @jit
-def infer(x, hidden, cells, units, batch_sizes, packed, recurrent, bias, scratch, begin, end):
+def infer(x, hidden, cells, units, batch_sizes, packed, recurrent, bias, height, scratch, begin, end):
     """Run all steps for inference: no gate is kept, c is overwritten in place.
 
     Steps go in chunks whose gate rows stay in the cache: first ``W_ih x + b`` of a whole chunk, then its steps.
@@ -198,13 +207,14 @@ def infer(x, hidden, cells, units, batch_sizes, packed, recurrent, bias, scratch
     cells    (N, B * L)           float, in: c0; out: c after each sequence's last step
     packed   (B * D * 4 * L,)     float, in: W_ih in blocks, see `pack_gates`
     bias     (B * 4 * L,)         float, in: b_ih + b_hh in blocks
-    scratch  ((G, B * 4 * L), (G, D))  float, overwritten: gate rows and input rows of a chunk; G >= end - begin
+    height   rows of a chunk, at least end - begin
+    scratch  (height * (B * 4 * L + D),)  float, overwritten: the gate rows, then the input rows of a chunk
     """
-    gates, rows = scratch
-    flat_gates = gates.reshape(-1)
     stride = cells.shape[1]
     features = x.shape[1]
-    hidden, cells = hidden.reshape(-1), cells.reshape(-1)
+    gates = scratch[: height * 4 * stride]
+    rows = scratch[height * 4 * stride :]
+    x, hidden, cells = x.reshape(-1), hidden.reshape(-1), cells.reshape(-1)
     count = batch_sizes[0]
     h_from = 0
     t = 0
@@ -214,11 +224,11 @@ def infer(x, hidden, cells, units, batch_sizes, packed, recurrent, bias, scratch
         row = h_from + (batch_sizes[t - 1] if t else count) - count  # of x, at step t
         while after < len(batch_sizes):
             alive = min(batch_sizes[after], end) - begin
-            if alive <= 0 or used + alive > gates.shape[0]:
+            if alive <= 0 or used + alive > height:
                 break
-            for n in range(alive):
-                for c in range(features):
-                    rows[used + n, c] = x[row + begin + n, c]
+            source = (row + begin) * features
+            for c in range(alive * features):
+                rows[used * features + c] = x[source + c]
             used += alive
             row += batch_sizes[after]
             after += 1
@@ -228,7 +238,7 @@ def infer(x, hidden, cells, units, batch_sizes, packed, recurrent, bias, scratch
             alive = min(batch_sizes[step], end) - begin
             h_to = h_from + (batch_sizes[step - 1] if step else count)
             _step(
-                flat_gates,
+                gates,
                 used,
                 stride,
                 hidden,
@@ -240,6 +250,7 @@ def infer(x, hidden, cells, units, batch_sizes, packed, recurrent, bias, scratch
                 begin,
                 begin,
                 alive,
+                step,
                 False,
             )
             used += alive
@@ -250,7 +261,7 @@ def infer(x, hidden, cells, units, batch_sizes, packed, recurrent, bias, scratch
 # --- backward ---------------------------------------------------------------------------------------------------------
 
 
-@jit_inner
+@jit_inline
 def _pointwise_back(gates, g, cells, c_from, c_to, dc, d, dh):
     """Take one block of one sequence one step back: gates' values in, gradients of the pre-activations out."""
     width = lanes_of(gates)

@@ -5,7 +5,6 @@ what ``backward`` needs; ``backward`` returns the gradient of its input and of e
 accumulating is the training loop's business.
 """
 
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -21,23 +20,34 @@ Gradients = dict[str, NDArray[Any]]
 """Gradient of each parameter, by the parameter's name."""
 
 
-@dataclass(slots=True)
 class Run:
     """How one pass is made.
 
-    Attributes
+    Parameters
     ----------
     training : bool
         Whether dropout drops and caches are kept for ``backward``.
-    rng : numpy.random.Generator
-        Where dropout draws its masks.
-    scratch : Scratch
-        Where layers take their buffers: a fresh one allocates, the training loop's is used again each step.
+    rng : numpy.random.Generator, optional
+        Where dropout draws its masks; default: one with a seed from the system, made when first asked for.
+    scratch : Scratch, optional
+        Where layers take their buffers when training: a fresh one allocates, the loop's is used again each step.
     """
 
-    training: bool = False
-    rng: np.random.Generator = field(default_factory=np.random.default_rng)
-    scratch: Scratch = field(default_factory=Scratch)
+    __slots__ = ("_rng", "scratch", "training")
+
+    def __init__(
+        self, training: bool = False, rng: np.random.Generator | None = None, scratch: Scratch | None = None
+    ) -> None:
+        self.training = training
+        self.scratch = scratch or Scratch()
+        self._rng = rng
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """Where dropout draws its masks."""
+        if self._rng is None:
+            self._rng = np.random.default_rng()
+        return self._rng
 
 
 def size(kind: str, word: str, value: object) -> int:

@@ -180,4 +180,4 @@ class Bidirectional(Layer):
         out = form.unpack(y)
         if not self.directions[0].return_state:
             return out
-        return out, tuple(LSTMState(*map(packed.to_user_order, final)) for final in finals)
+        return out, tuple(final.to_user_order(packed) for final in finals)

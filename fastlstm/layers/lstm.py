@@ -9,6 +9,7 @@ from ..data.packed import Batch, Packed
 from ..errors import OptionError, ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
+from ..kernels.scratch import aligned, borrowed
 from ..simd.host import REGISTERS
 from .base import Gradients, Layer, Run, size
 from .initializers import glorot_uniform, orthogonal
@@ -26,6 +27,10 @@ class LSTMState(NamedTuple):
 
     h: NDArray[Any]
     c: NDArray[Any]
+
+    def to_user_order(self, batch: Packed) -> "LSTMState":
+        """Return a state in packed order as the user's batch was, in arrays of its own."""
+        return LSTMState(*(np.array(batch.to_user_order(part)) for part in self))
 
 
 class LSTMCache(NamedTuple):
@@ -163,7 +168,7 @@ class LSTM(Layer):
         weights = self._weights
         if weights is None:
             p, units, width = self.params, self.units, 4 * self.stride
-            packed = _Weights(*(np.empty(width * k, self.dtype) for k in (self.features_in, units, 1)))  # type: ignore[operator]
+            packed = _Weights(*(aligned((width * k,), self.dtype) for k in (self.features_in, units, 1)))  # type: ignore[operator]
             kernels.pack_gates(p["weight_ih_l0"].reshape(-1), self.features_in, units, packed.input)
             kernels.pack_gates(p["weight_hh_l0"].reshape(-1), units, units, packed.recurrent)
             kernels.pack_gates(p["bias_ih_l0"] + p["bias_hh_l0"], 1, units, packed.bias)
@@ -174,7 +179,7 @@ class LSTM(Layer):
 
     def forward(self, x: Packed, run: Run) -> tuple[Packed, LSTMCache | None]:
         y, _, cache = self.run_steps(x, None, run)
-        return (y if self.return_sequences else y.one_row_each(y.rows[y.last_rows])), cache
+        return (y if self.return_sequences else y.one_row_each(y.last_of(y.rows))), cache
 
     def run_steps(self, x: Packed, state: LSTMState | None, run: Run) -> tuple[Packed, LSTMState, LSTMCache | None]:
         """Return h of every step, the final state and BPTT's cache, from a state in packed order (None: zeros)."""
@@ -185,32 +190,38 @@ class LSTM(Layer):
         if run.training:
             hidden = run.scratch.take(self, "hidden", shape=shape, dtype=self.dtype)
         else:
-            hidden = np.empty(shape, self.dtype)
+            hidden = aligned(shape, self.dtype)
         hidden[:count] = 0.0 if state is None else state.h
         run_all = self._train if run.training else self._infer
         c, cache = run_all(x, hidden, 0.0 if state is None else state.c, run)
         y = x.with_rows(hidden[count:])
-        return y, LSTMState(y.rows[y.last_rows], c), cache
+        h = y.last_of(y.rows)
+        if run.training:  # scratch: the next step writes over it
+            h, c = h.copy(), c.copy()
+        return y, LSTMState(h, c), cache
 
     def _infer(self, x: Packed, hidden: NDArray[Any], c0: Any, run: Run) -> tuple[NDArray[Any], None]:
         count, stride, dtype = x.sequences, self.stride, self.dtype
         features = x.rows.shape[1]
-        cells = np.zeros((count, stride), dtype)
+        cells = aligned((count, stride), dtype)
+        cells[:, self.units :] = 0.0
         cells[:, : self.units] = c0
         cost = 0.08 * len(x.rows) * self.units * (self.units + features + 32)
         parts = team.threads_for(cost, count)
         height = max(count, min(_CHUNK_ELEMENTS // (4 * stride), len(x.rows)))
-        each = [(np.empty((height, 4 * stride), dtype), np.empty((height, features), dtype)) for _ in range(parts)]
         weights = self.packed()
-        team.share(
-            kernels.infer,
-            *(np.ascontiguousarray(x.rows), hidden, cells, self.units, x.batch_sizes),
-            *(weights.input, weights.recurrent, weights.bias),
-            count=count,
-            cost=cost,
-            each=each,
-            weights=x.lengths if parts > 1 else None,
-        )
+        each = -(-height * (4 * stride + features) // 16) * 16  # begins on a cache line
+        with borrowed(parts * each, dtype) as memory:
+            team.share(
+                kernels.infer,
+                *(np.ascontiguousarray(x.rows), hidden, cells, self.units, x.batch_sizes),
+                *(weights.input, weights.recurrent, weights.bias),
+                height,
+                count=count,
+                cost=cost,
+                each=[memory[part * each :] for part in range(parts)],
+                weights=None if x.dense else x.lengths,
+            )
         return cells[:, : self.units], None
 
     def _train(self, x: Packed, hidden: NDArray[Any], c0: Any, run: Run) -> tuple[NDArray[Any], LSTMCache]:
@@ -236,10 +247,10 @@ class LSTM(Layer):
                 *(gates, hidden, cells, units, x.batch_sizes, weights.recurrent),
                 count=count,
                 cost=0.08 * len(rows) * units * (units + 32),
-                weights=x.lengths,
+                weights=None if x.dense else x.lengths,
             )
         cache = LSTMCache(x.with_rows(rows), hidden, cells, gates, input_mask, recurrent_mask)
-        return cells[count + x.last_rows, :units], cache
+        return x.last_of(cells[count:])[:, :units], cache
 
     def _mask(self, run: Run, count: int, features: int, rate: float) -> NDArray[Any]:
         """Return an inverted dropout mask for each sequence: 0, or ``1 / (1 - rate)``."""
@@ -287,7 +298,7 @@ class LSTM(Layer):
                 *(gates, dy, units, x.batch_sizes, cells, dc, transposed, dh),
                 count=count,
                 cost=0.08 * len(x.rows) * units * (units + 32),
-                weights=x.lengths,
+                weights=None if x.dense else x.lengths,
             )
             times(gates[:count], transposed, zeros, dh0)
         else:
@@ -351,9 +362,9 @@ class LSTM(Layer):
         state = None if initial_state is None else self.take_state(initial_state, packed)
         y, final, _ = self.run_steps(packed, state, Run())
         if not self.return_sequences:
-            y = y.one_row_each(final.h)
+            y = y.one_row_each(final.h.copy())  # of its own: a view would keep every step in memory
         out = form.unpack(y)
-        return (out, LSTMState(*map(packed.to_user_order, final))) if self.return_state else out
+        return (out, final.to_user_order(packed)) if self.return_state else out
 
     def take_state(self, state: tuple[ArrayLike, ArrayLike], packed: Packed) -> LSTMState:
         """Check a state in the user's order and return it in packed order."""
@@ -378,7 +389,7 @@ def _sequence_of_row(x: Packed) -> NDArray[np.int64]:
 
 def _rows_before(x: Packed) -> NDArray[np.int64]:
     """Return the row of ``hidden`` that holds h before each row of the batch; empty if that is the row itself."""
-    if x.batch_sizes[-1] == x.batch_sizes[0]:  # dense: the N rows of h0 shift everything by one step
+    if x.dense:  # the N rows of h0 shift everything by one step
         return SAME_ROWS
     starts = np.concatenate(([0], x.sequences + x.offsets[:-2]))
     rows: NDArray[np.int64] = _sequence_of_row(x) + np.repeat(starts, x.batch_sizes)

@@ -57,7 +57,7 @@ class LastStep(_Pooling):
     """
 
     def forward(self, x: Packed, run: Run) -> tuple[Packed, _Cache | None]:
-        return x.one_row_each(x.rows[x.last_rows]), _Cache(x) if run.training else None
+        return x.one_row_each(x.last_of(x.rows)), _Cache(x) if run.training else None
 
     def backward(self, dy: NDArray[Any], cache: _Cache, run: Run) -> tuple[NDArray[Any], Gradients]:
         dx = self._zeros(cache.x, run)

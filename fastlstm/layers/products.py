@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels import gemm, team
+from ..kernels.scratch import aligned
 from .base import Run
 
 __all__ = ["SAME_ROWS", "gradient_of_weight", "padded_bias", "panels_of", "panels_size", "times"]
@@ -22,7 +23,7 @@ def panels_of(b: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
     """Return the matrix `b` (K, N), or any transposed view of one, packed as the right operand of `times`."""
     k, n = b.shape
     if out is None:
-        out = np.empty(panels_size(k, n, b.dtype), b.dtype)
+        out = aligned((panels_size(k, n, b.dtype),), b.dtype)
     base = b if b.flags.c_contiguous else b.T
     row_stride, column_stride = (n, 1) if base is b else (1, k)
     gemm.pack(base.reshape(-1), row_stride, column_stride, k, n, out)
@@ -36,7 +37,8 @@ def panels_size(k: int, n: int, dtype: np.dtype[Any]) -> int:
 
 def padded_bias(bias: NDArray[Any] | None, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return `bias` (N,), or zeros for None, with zeros up to whole panels."""
-    padded = np.zeros(panels_size(1, n, dtype), dtype)
+    padded = aligned((panels_size(1, n, dtype),), dtype)
+    padded[...] = 0.0
     if bias is not None:
         padded[:n] = bias
     return padded

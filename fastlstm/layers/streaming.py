@@ -13,6 +13,7 @@ from ..data.packed import Packed
 from ..errors import NotBuiltError, OptionError, ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
+from ..kernels.scratch import aligned
 from .base import Layer, Run
 from .dense import Dense
 from .dropout import Dropout
@@ -43,15 +44,14 @@ class _LSTMStepper:
         assert layer.features_in is not None
         self.layer: Layer = layer
         self._lstm, self._batch = layer, batch
-        self.hidden = np.zeros((2 * batch, layer.units), dtype)  # before the step, after it
-        self.cells = np.zeros((batch, stride), dtype)
+        self.hidden = aligned((2 * batch, layer.units), dtype)  # before the step, after it
+        self.cells = aligned((batch, stride), dtype)
+        self.hidden[...] = self.cells[...] = 0.0
         self.state = {"h": self.hidden[:batch], "c": self.cells[:, : layer.units]}
         self._sizes = np.array([batch])
         self._cost = 0.08 * batch * layer.units * (layer.units + layer.features_in + 32)
         parts = range(team.threads_for(self._cost, batch))
-        self._each = [
-            (np.empty((batch, 4 * stride), dtype), np.empty((batch, layer.features_in), dtype)) for _ in parts
-        ]
+        self._each = [aligned((batch * (4 * stride + layer.features_in),), dtype) for _ in parts]
 
     def __call__(self, rows: Array) -> Array:
         lstm, batch = self._lstm, self._batch
@@ -60,6 +60,7 @@ class _LSTMStepper:
             kernels.infer,
             *(rows, self.hidden, self.cells, lstm.units, self._sizes),
             *(weights.input, weights.recurrent, weights.bias),
+            batch,
             count=batch,
             cost=self._cost if len(self._each) > 1 else 0.0,
             each=self._each,

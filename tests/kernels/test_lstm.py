@@ -77,15 +77,10 @@ class Batch:
         """Return hidden and the final cells; `gate_rows` is the chunk's height."""
         hidden, cells = self.hidden(), self.cells(self.count)
         height = max(gate_rows or 0, self.count)
-        scratch = (
-            np.full((height, 4 * self.stride), np.nan, self.dtype),
-            np.full((height, self.features), np.nan, self.dtype),
-        )
-        panels, recurrent = self.in_blocks(self.w_ih, self.features), self.in_blocks(self.w_hh, self.units)
+        scratch = np.full(height * (4 * self.stride + self.features), np.nan, self.dtype)
+        weights = self.in_blocks(self.w_ih, self.features), self.in_blocks(self.w_hh, self.units), self.bias
         for begin, end in pairwise(parts or [0, self.count]):
-            lstm.infer(
-                self.x, hidden, cells, self.units, self.batch_sizes, panels, recurrent, self.bias, scratch, begin, end
-            )
+            lstm.infer(self.x, hidden, cells, self.units, self.batch_sizes, *weights, height, scratch, begin, end)
         return hidden, cells[:, : self.units]
 
     def backward(self, dy, dc_last, parts=None):
