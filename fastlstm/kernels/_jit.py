@@ -2,9 +2,9 @@
 
 ``nogil``: a kernel can be called from any thread and shared by several. ``error_model="numpy"``: no branch per
 division. No ``fastmath``: it would let NaN and infinity vanish, and results depend on the shape of a loop; where a
-product and a sum shall be one rounding, the kernel says ``fma``. ``_nrt=False``: kernels make no arrays, and so count no
-references: each call of a part would take and give back one on each of its arrays, with atomic instructions on a line of
-memory that all cores share, 400 cycles for a tile's call. Allocating in a kernel is then an error of compilation.
+product and a sum shall be one rounding, the kernel says ``fma``. ``_nrt=False``: kernels make no arrays, and so count
+no references: each call of a part would take and give back one on each of its arrays, atomic instructions on memory
+that all cores share, 400 cycles for a tile's call. Allocating in a kernel is then an error of compilation.
 """
 
 import hashlib

@@ -13,6 +13,8 @@ Letters: M rows, K the summed index, N columns, P = ceil(N / 4L) panels. Arrays 
 with the offset of their first element and their strides in elements, so that one kernel serves A and A transposed.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ..simd.host import REGISTERS
@@ -86,39 +88,43 @@ def pack(b, row_stride, column_stride, k, n, packed):
                 place += 1
 
 
-def _make_tile(rows: int, compile_=jit_inner):
-    """Return the kernel of one tile of `rows` rows: walk down a panel, then write the rows."""
+def _make_tile(rows: int, columns: int = COLUMNS, compile_: Any = jit_inner) -> Any:
+    """Return the kernel of one tile: walk down the first `columns` registers of a panel, then write the rows."""
 
     def tile(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n):
-        width = COLUMNS * lanes_of(panel)
+        step = COLUMNS * lanes_of(panel)
         if start_stride == 0:
-            acc = splat_columns(rows, COLUMNS, start, s)
+            acc = splat_columns(rows, columns, start, s)
         else:
-            acc = load_rows_n(rows, COLUMNS, start, s, start_stride, n)
+            acc = load_rows_n(rows, columns, start, s, start_stride, n)
         for _ in range(k):
             acc = rank1(acc, a, i, row_stride, panel, j)
             i += k_stride
-            j += width
-        if n >= width:
+            j += step
+        if n >= columns * lanes_of(panel):
             store_rows(acc, out, o, out_stride)
         else:
             store_rows_n(acc, out, o, out_stride, n)
 
     # Numba names machine code after the function, and a number that begins anew in each process: without a name of its
     # own, a tile from one process's cache takes the place of one of another height from another's.
-    tile.__qualname__ = tile.__name__ = f"{compile_.__name__}_tile_of_{rows}"
+    tile.__qualname__ = tile.__name__ = f"{compile_.__name__}_tile_of_{rows}_by_{columns}"
     return compile_(tile)
 
 
 _tile1, _tile2, _tile3 = (_make_tile(rows) for rows in (1, 2, 3))
+_narrow = _make_tile(ROWS, COLUMNS // 2)
+"""The tallest tile for a last panel that is half empty or more: half the arithmetic."""
 
-row_times_panel = _make_tile(1, jit_inline)
+row_times_panel = _make_tile(1, compile_=jit_inline)
 """One row by one panel, made part of its caller: a call costs as much as 10 of its steps along k."""
 
 
 @jit_inline
 def _tile_up_to_3(height, a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n):
-    if height == 3:
+    if height == ROWS and n <= COLUMNS // 2 * lanes_of(panel):
+        _narrow(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n)
+    elif height == 3:
         _tile3(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n)
     elif height == 2:
         _tile2(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n)
@@ -131,7 +137,9 @@ if ROWS == 6:
 
     @jit_inline
     def _tile_up_to_6(height, a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n):
-        if height == 6:
+        if height == 6 and n <= COLUMNS // 2 * lanes_of(panel):
+            _narrow(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n)
+        elif height == 6:
             _tile6(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n)
         elif height == 4:
             _tile4(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n)

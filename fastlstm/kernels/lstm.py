@@ -22,12 +22,16 @@ A call handles the sequences from `begin` to `end` for all steps: cores share no
 """
 
 from ..simd.tile import COLUMNS
-from ..simd.vector import fma, lanes_of, load, splat, store, store_n
+from ..simd.vector import fma, lanes_of, load, load_n, splat, store, store_n
 from ._jit import jit, jit_inline, jit_inner
 from .activations import sigmoid, tanh
 from .gemm import SAME_FOR_ALL, panel_product, product, row_times_panel
 
 __all__ = ["backward", "forward", "infer", "pack_gates", "pack_gates_transposed", "unpack_gates"]
+
+
+_COLUMNS_AT_ONCE = 32
+"""Columns that `pack_gates` transposes at once: what it writes to stays in the L1 cache."""
 
 
 # --- layouts: the only place that knows how gates are ordered inside --------------------------------------------------
@@ -41,13 +45,16 @@ def pack_gates(w, k, units, packed):
     packed  (B * K * 4 * L,)  float, out; zeros for padding units
     """
     width = lanes_of(packed)
-    place = 0
     for first in range(0, units, width):
-        for c in range(k):
+        for c_begin in range(0, k, _COLUMNS_AT_ONCE):
+            c_end = min(c_begin + _COLUMNS_AT_ONCE, k)
             for gate in range(4):
-                for unit in range(first, first + width):
-                    packed[place] = w[(gate * units + unit) * k + c] if unit < units else 0.0
-                    place += 1
+                for lane in range(width):
+                    place = first * 4 * k + gate * width + lane
+                    source = (gate * units + first + lane) * k
+                    exists = first + lane < units
+                    for c in range(c_begin, c_end):
+                        packed[place + c * 4 * width] = w[source + c] if exists else 0.0
 
 
 @jit
@@ -63,10 +70,16 @@ def pack_gates_transposed(w, n, units, packed):
         for first in range(0, units, width):
             for gate in range(4):
                 for unit in range(first, first + width):
-                    source = (gate * units + unit) * n
-                    for column_ in range(c, c + COLUMNS * width):
-                        packed[place] = w[source + column_] if unit < units and column_ < n else 0.0
-                        place += 1
+                    source = (gate * units + unit) * n + c
+                    for v in range(0, COLUMNS * width, width):
+                        count = n - c - v if unit < units else 0
+                        if count >= width:
+                            store(packed, place, load(w, source + v))
+                        elif count > 0:
+                            store(packed, place, load_n(w, source + v, count))
+                        else:
+                            store(packed, place, splat(packed, 0.0))
+                        place += width
 
 
 @jit
