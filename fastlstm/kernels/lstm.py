@@ -27,7 +27,7 @@ from ._jit import jit, jit_inline, jit_inner
 from .activations import sigmoid, tanh
 from .gemm import SAME_FOR_ALL, panel_product, product, row_times_panel
 
-__all__ = ["backward", "forward", "infer", "pack_gates", "pack_gates_transposed", "unpack_gates"]
+__all__ = ["backward", "forward", "infer", "pack_gates", "pack_gates_transposed", "pointwise", "unpack_gates"]
 
 
 _COLUMNS_AT_ONCE = 32
@@ -103,7 +103,7 @@ def unpack_gates(packed, k, units, w):
 
 
 @jit_inline
-def _pointwise(gates, g, cells, c_from, c_to, hidden, h, left, keep):
+def pointwise(gates, g, cells, c_from, c_to, hidden, h, left, keep):
     """Take one block of one sequence one step on, from its four pre-activations; `keep` leaves the gates for BPTT."""
     width = lanes_of(gates)
     i = sigmoid(load(gates, g))  # 1
@@ -160,7 +160,7 @@ def _step(gates, gate_row, stride, hidden, h_from, h_to, units, recurrent, cells
                 4 * width,
             )
         for n in range(count):
-            _pointwise(
+            pointwise(
                 gates,
                 g + n * 4 * stride,
                 cells,

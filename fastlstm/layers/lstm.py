@@ -9,6 +9,7 @@ from ..data.packed import Batch, Packed
 from ..errors import OptionError, ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
+from ..kernels.lstm_split import PROGRESS_STRIDE, infer_split
 from ..kernels.scratch import aligned, borrowed
 from ..simd.host import REGISTERS
 from .base import Gradients, Layer, Run, size
@@ -20,6 +21,13 @@ __all__ = ["LSTM", "LSTMState", "reversed_rows"]
 
 _CHUNK_ELEMENTS = 1 << 17
 """Gate values that inference computes at once: they stay in the L2 cache until their steps have read them."""
+
+
+_FEW = 4
+"""Sequences from which on cores share the sequences rather than the units."""
+
+_SPLIT_WEIGHTS = 1 << 17
+"""Recurrent weights from which on sharing the units of a step pays for meeting after it: H >= 182, 128 gains nothing."""
 
 
 class LSTMState(NamedTuple):
@@ -207,6 +215,8 @@ class LSTM(Layer):
         cells[:, self.units :] = 0.0
         cells[:, : self.units] = c0
         cost = 0.08 * len(x.rows) * self.units * (self.units + features + 32)
+        if count < _FEW and 4 * stride * self.units >= _SPLIT_WEIGHTS and team.threads_for(cost, 2) > 1:
+            return self._infer_split(x, hidden, c0, cost), None
         parts = team.threads_for(cost, count)
         height = max(count, min(_CHUNK_ELEMENTS // (4 * stride), len(x.rows)))
         weights = self.packed()
@@ -223,6 +233,33 @@ class LSTM(Layer):
                 weights=None if x.dense else x.lengths,
             )
         return cells[:, : self.units], None
+
+    def _infer_split(self, x: Packed, hidden: NDArray[Any], c0: Any, cost: float) -> NDArray[Any]:
+        """Let cores share the units; return the final cells."""
+        count, stride, dtype = x.sequences, self.stride, self.dtype
+        lanes = REGISTERS.lanes(dtype.itemsize)
+        blocks = stride // lanes
+        parts = team.threads_for(cost, blocks)
+        bounds = np.array(team.cut(blocks, parts))
+        cells = aligned((len(hidden), stride), dtype)
+        cells[:count, self.units :] = 0.0
+        cells[:count, : self.units] = c0
+        weights = self.packed()
+        widest = int(np.diff(bounds).max()) * 4 * lanes
+        height = max(count, min(_CHUNK_ELEMENTS // widest, len(x.rows)))
+        # a call that finds the team busy runs all blocks itself
+        each = -(-max((height + count) * widest, height * 4 * stride) // 16) * 16
+        with borrowed(parts * each, dtype) as memory:
+            team.share(
+                infer_split,
+                *(np.ascontiguousarray(x.rows), hidden, cells, self.units, x.batch_sizes),
+                *(weights.input, weights.recurrent, weights.bias),
+                *(bounds, np.zeros(parts * PROGRESS_STRIDE, np.int64), height),
+                count=blocks,
+                cost=cost,
+                each=[memory[part * each :] for part in range(parts)],
+            )
+        return x.last_of(cells[count:])[:, : self.units]
 
     def _train(self, x: Packed, hidden: NDArray[Any], c0: Any, run: Run) -> tuple[NDArray[Any], LSTMCache]:
         count, stride, units, take = x.sequences, self.stride, self.units, run.scratch.take

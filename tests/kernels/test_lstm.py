@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fastlstm.data.packed import pack
 from fastlstm.kernels import gemm, lstm
+from fastlstm.kernels.lstm_split import PROGRESS_STRIDE, infer_split
 from fastlstm.simd.host import REGISTERS
 from tests import naive, strategies
 from tests.tolerances import assert_bitwise_equal, assert_gradients_close, assert_outputs_close
@@ -82,6 +83,20 @@ class Batch:
         for begin, end in pairwise(parts or [0, self.count]):
             lstm.infer(self.x, hidden, cells, self.units, self.batch_sizes, *weights, height, scratch, begin, end)
         return hidden, cells[:, : self.units]
+
+    def infer_split(self, bounds, height, run):
+        """Return hidden and the final cells as the cores that `run` names leave them, one after the other."""
+        hidden, cells = self.hidden(), self.cells(self.count + self.rows)
+        weights = self.in_blocks(self.w_ih, self.features), self.in_blocks(self.w_hh, self.units), self.bias
+        progress = np.zeros((len(bounds) - 1) * PROGRESS_STRIDE, np.int64)
+        for part in run:
+            begin, end = bounds[part], bounds[part + 1]
+            scratch = np.full((height + self.count) * max(np.diff(bounds)) * 4 * self.lanes, np.nan, self.dtype)
+            infer_split(
+                *(self.x, hidden, cells, self.units, self.batch_sizes, *weights, np.array(bounds), progress),
+                *(height, scratch, begin, end),
+            )
+        return hidden, cells[self.last, : self.units]
 
     def backward(self, dy, dc_last, parts=None):
         """Return the gradients of the pre-activations (in blocks) and of c0."""
@@ -187,6 +202,16 @@ def test_inference_has_the_bits_of_training_whatever_the_chunk_and_the_split(cas
 def test_forward_has_the_same_bits_however_sequences_are_shared(case, dtype, data):
     batch = Batch(case, dtype)
     for whole, shared in zip(batch.forward(), batch.forward(data.draw(strategies.cuts_of(batch.count))), strict=True):
+        assert_bitwise_equal(shared, whole)
+
+
+@pytest.mark.parametrize("run", [[0], [1], [2], [0, 2, 1], [1, 0]])
+@pytest.mark.parametrize("height", [3, 50])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_core_of_those_that_share_the_units_does_all_where_the_others_do_not_come(dtype, height, run):
+    """Here the others do nothing, or come when all is done: what a busy machine does to them at worst."""
+    batch = Batch(strategies.make_case([7, 5, 5], 3, 3 * REGISTERS.lanes(np.dtype(dtype).itemsize) + 2, 0), dtype)
+    for whole, shared in zip(batch.infer(), batch.infer_split([0, 1, 2, 4], height, run), strict=True):
         assert_bitwise_equal(shared, whole)
 
 

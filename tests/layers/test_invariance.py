@@ -95,6 +95,22 @@ def test_nan_in_one_sequence_touches_no_other(case, data):
     assert_same_bits(spoilt, clean)
 
 
+@pytest.mark.parametrize("lengths", [[40], [30, 30, 30], [25, 9, 1]])
+def test_few_sequences_have_the_same_bits_on_cores_that_share_the_units(lengths):
+    case = strategies.make_case(lengths, 24, 200, 0)
+    before = fl.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 3):
+            fl.set_num_threads(threads)
+            y, state = run(lstm_of(case.weights), case)
+            results.append([*y, *state])
+    finally:
+        fl.set_num_threads(before)
+    for shared in results[1:]:
+        assert_same_bits(shared, results[0])
+
+
 # --- whole and in chunks --------------------------------------------------------------------------------------------
 
 
