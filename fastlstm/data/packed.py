@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError, OptionError, ShapeError
+from .numbers import as_numbers
 
 __all__ = ["Batch", "Form", "Packed", "is_ragged", "pack"]
 
@@ -167,7 +168,7 @@ def pack(
     ShapeError
         Wrong rank, sequences of different feature counts, lengths that do not fit.
     DataError
-        No sequence, or one without a step; values that are no numbers.
+        No sequence, or one without a step; values that are no numbers, or are masked.
 
     Examples
     --------
@@ -247,12 +248,7 @@ def _pack_list(x: Sequence[ArrayLike], *, features: bool, dtype: Any, who: str) 
 
 def _numbers(x: ArrayLike, dtype: Any, who: str) -> NDArray[Any]:
     """Return `x` as an array of native numbers, converted to `dtype` where one is wanted."""
-    try:
-        array = np.asarray(x)
-    except ValueError as error:  # a nest of lists that is no array
-        raise ShapeError(f"{who}: x is no array: {error}") from None
-    if array.dtype.kind not in "fiub":
-        raise DataError(f"{who}: x has dtype {array.dtype}; expected floats or integers")
+    array = as_numbers(x, f"{who}: x")
     return array.astype(array.dtype.newbyteorder("=") if dtype is None else dtype, copy=False)
 
 
@@ -261,7 +257,7 @@ def _rows(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _lengths(lengths: ArrayLike, count: int, steps: int, who: str) -> NDArray[np.int64]:
-    true = np.asarray(lengths)
+    true = as_numbers(lengths, f"{who}: lengths")
     if true.shape != (count,):
         raise ShapeError(f"{who}: lengths has shape {true.shape}; expected ({count},), one for each sequence")
     if true.dtype.kind not in "iu":

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError, OptionError, ShapeError
+from .numbers import as_numbers
 from .packed import Batch, Packed, is_ragged, pack
 
 __all__ = ["SequenceSet", "Taken"]
@@ -42,6 +43,13 @@ class SequenceSet:
         Whether `x` may also be ``(N, D)``, one row a sample, without time.
     who : str
         Named in errors.
+
+    Raises
+    ------
+    DataError
+        Nothing in `x`; values that are no numbers, or are masked; weights that are not finite; lengths out of range.
+    ShapeError, OptionError
+        Arguments that do not go together.
     """
 
     def __init__(
@@ -57,12 +65,12 @@ class SequenceSet:
         who: str,
     ):
         self.ids, self.by_step, self.samples, self.who = ids, by_step, samples, who
-        self.x = self._keep(x)
+        self.x = self._keep(x, "x")
         if len(self.x) == 0:
             raise DataError(f"{who}: x is empty; pass at least one sequence")
-        self.lengths = None if lengths is None else np.asarray(lengths)
-        self.y = None if y is None else self._keep(y)
-        self.weights = None if weights is None else self._keep(weights)
+        self.lengths = None if lengths is None else np.atleast_1d(as_numbers(lengths, f"{who}: lengths"))
+        self.y = None if y is None else self._keep(y, "y")
+        self.weights = None if weights is None else self._keep(weights, "sample_weight")
         for word, given in (("y", self.y), ("sample_weight", self.weights), ("lengths", self.lengths)):
             if given is not None and len(given) != len(self.x):
                 raise ShapeError(f"{who}: x holds {len(self.x)} sequences, {word} {len(given)}; expected as many")
@@ -89,14 +97,14 @@ class SequenceSet:
                     f"expected 1 to {self.x.shape[1]}, the steps of x"
                 )
         for place, weight in enumerate(() if self.weights is None else self.weights):
-            if weight.dtype.kind not in "fiub" or not np.isfinite(weight).all():
+            if not np.isfinite(weight).all():
                 raise DataError(f"{self.who}: sample_weight of sequence {place} is {weight}; expected finite numbers")
 
-    @staticmethod
-    def _keep(given: Batch) -> NDArray[Any] | list[Any]:
+    def _keep(self, given: Batch, word: str) -> NDArray[Any] | list[Any]:
+        what = f"{self.who}: {word}"
         if is_ragged(given):
-            return [np.asarray(item) for item in cast(list[Any], given)]
-        return np.atleast_1d(np.asarray(given))
+            return [as_numbers(item, f"{what}: sequence {n}") for n, item in enumerate(cast(list[Any], given))]
+        return np.atleast_1d(as_numbers(cast(ArrayLike, given), what))
 
     def __len__(self) -> int:
         return len(self.x)

@@ -1,0 +1,74 @@
+"""Numbers as callers pass them, alone or in arrays: taken where they mean what they say, else refused by name."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import DataError, OptionError, ShapeError
+
+__all__ = ["as_numbers", "whole"]
+
+_NAMES = "names of classes become numbers with np.unique(names, return_inverse=True)"
+_WHAT_TO_DO = {
+    "U": _NAMES,
+    "S": _NAMES,
+    "T": _NAMES,
+    "O": "convert it with astype, or pass arrays of different lengths as a list",
+    "c": "pass the real and the imaginary part as two features",
+}
+
+
+def as_numbers(given: ArrayLike, what: str) -> NDArray[Any]:
+    """Return what was passed as an array of real numbers, without a copy where it is one.
+
+    Parameters
+    ----------
+    given : array
+        Floats, integers or booleans, of any shape.
+    what : str
+        Named in errors: the call and the argument, ``"fit: y"``.
+
+    Raises
+    ------
+    DataError
+        None, text, objects, complex numbers or dates; or a masked array with something masked: a mask would be lost.
+    ShapeError
+        A nest of lists that is no array.
+
+    Examples
+    --------
+    >>> as_numbers([[1, 2], [3, 4]], "fit: y").shape
+    (2, 2)
+    """
+    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        raise DataError(
+            f"{what} is a masked array, {np.ma.getmaskarray(given).sum()} of its {given.size} values masked; masks are "
+            "not looked at: fill it with .filled(value), or where the masked values are padding pass lengths="
+        )
+    try:
+        array = np.asarray(given)
+    except ValueError as error:
+        raise ShapeError(f"{what} is no array: {error}") from None
+    if array.dtype.kind not in "fiub":
+        hint = "it is None" if given is None else _WHAT_TO_DO.get(array.dtype.kind, "convert it with astype")
+        raise DataError(f"{what} has dtype {array.dtype}; expected floats or integers: {hint}")
+    return array
+
+
+def whole(given: object, what: str, least: int = 1) -> int:
+    """Return a whole number, Python's or NumPy's, as an int.
+
+    Raises
+    ------
+    OptionError
+        It is something else, a float or a bool for example, or less than `least`.
+
+    Examples
+    --------
+    >>> whole(np.int64(5), "generate: length")
+    5
+    """
+    if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < least:
+        raise OptionError(f"{what} is {given!r}; expected a whole number, at least {least}")
+    return int(given)
