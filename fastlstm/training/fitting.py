@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.numbers import whole
 from ..data.sequences import SequenceSet, Taken
 from ..errors import OptionError
+from ..layers.base import size
 from .callbacks import Callback
 from .loop import Judge, Trainer, batches_of, check, describe, evaluate
 
@@ -26,10 +28,12 @@ class Plan:
     class_weight: Mapping[int, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.epochs < 1:
-            raise OptionError(f"fit: batch_size={self.batch_size}, epochs={self.epochs}; expected 1 or more of each")
-        if not 0 <= self.initial_epoch <= self.epochs:
+        size("fit", "batch_size", self.batch_size)
+        size("fit", "epochs", self.epochs)
+        if whole(self.initial_epoch, "fit: initial_epoch", 0) > self.epochs:
             raise OptionError(f"fit: initial_epoch={self.initial_epoch}; expected 0 to epochs={self.epochs}")
+        if self.class_weight is not None:
+            _check_class_weight(self.class_weight)
 
     def batches(self, count: int) -> int:
         """Return how many batches an epoch over `count` sequences has."""
@@ -62,6 +66,8 @@ def fit(
     ------
     DataError, ShapeError
         Anywhere in the data, before the first step.
+    OptionError
+        Class weights for a class that the model does not have.
     DivergedError
         See `Trainer.step`.
     """
@@ -76,6 +82,8 @@ def fit(
 
     order = next_order()
     check(data, judge.network, judge.loss, plan.batch_size, order)
+    if plan.class_weight is not None:
+        _check_classes(plan.class_weight, judge)
     if held is not None:
         check(held, judge.network, judge.loss, plan.batch_size, who="fit: validation data")
     calls.on_train_begin()
@@ -108,12 +116,40 @@ def split_off(data: SequenceSet, share: float) -> tuple[SequenceSet, SequenceSet
     OptionError
         The share is not between 0 and 1, or leaves one side empty.
     """
-    if not 0.0 < share < 1.0:
-        raise OptionError(f"fit: validation_split={share}; expected 0 <= validation_split < 1")
+    if not (isinstance(share, float | int | np.number) and 0.0 < share < 1.0):
+        raise OptionError(f"fit: validation_split={share!r}; expected 0 <= validation_split < 1")
     count = math.floor(len(data) * (1.0 - share))
     if count in (0, len(data)):
         raise OptionError(f"fit: validation_split={share} of {len(data)} sequences leaves one side empty")
     return data.split(count)
+
+
+def _check_class_weight(class_weight: Mapping[int, float]) -> None:
+    """Raise OptionError unless it maps class numbers to weights, numbers from 0 on."""
+    if not isinstance(class_weight, Mapping):
+        raise OptionError(f"fit: class_weight={class_weight!r}; expected a mapping such as {{0: 1.0, 1: 5.0}}")
+    for number, weight in class_weight.items():
+        if not isinstance(number, int | np.integer) or number < 0:
+            raise OptionError(f"fit: class_weight names class {number!r}; expected whole numbers from 0 on, as in y")
+        right = isinstance(weight, int | float | np.integer | np.floating) and not isinstance(weight, bool)
+        if not (right and math.isfinite(weight) and weight >= 0):
+            raise OptionError(
+                f"fit: class_weight of class {number} is {weight!r}; expected a finite number, 0 or more "
+                "(0 leaves the class out)"
+            )
+
+
+def _check_classes(class_weight: Mapping[int, float], judge: Judge) -> None:
+    """Raise OptionError if a class is named that the model does not have: most often a slip in the mapping."""
+    outputs = judge.network.layers[-1].features_out
+    if outputs == 1 and judge.loss.fuses is None:
+        return  # one output without a sigmoid may stand for any number
+    classes = max(outputs, 2)
+    if unknown := sorted(number for number in class_weight if number >= classes):
+        raise OptionError(
+            f"fit: class_weight names class {unknown[0]}; the model has {classes} classes: 0 to {classes - 1}. "
+            "Leave it out, or give the last layer more units"
+        )
 
 
 def weigh_classes(taken: Taken, class_weight: Mapping[int, float]) -> Taken:

@@ -4,11 +4,20 @@ import sys
 import time
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+
+from ..errors import OptionError
 from .callbacks import Callback, Logs
 
-__all__ = ["Progress", "Verbose", "figures"]
+__all__ = ["Progress", "Verbose", "check_verbose", "figures"]
 
 Verbose: TypeAlias = Literal["auto", 0, 1, 2]
+
+
+def check_verbose(who: str, verbose: object) -> None:
+    """Raise OptionError unless `verbose` is "auto", 0, 1 or 2 (False and True are 0 and 1)."""
+    if not (isinstance(verbose, str | int | np.integer) and verbose in ("auto", 0, 1, 2)):
+        raise OptionError(f"{who}: verbose={verbose!r}; expected 'auto', 0 (nothing), 1 (a bar) or 2 (a line an epoch)")
 
 
 def figures(logs: Logs) -> str:
