@@ -5,25 +5,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ..data.packed import Batch, Form, Packed, is_ragged, pack
 from ..data.sequences import SequenceSet
-from ..errors import ModelFileError, NotBuiltError, OptionError, ShapeError
-from ..layers import Layer, Run, Stream
+from ..errors import ModelFileError, NotBuiltError, OptionError
+from ..layers import Layer, Run
+from ..layers.base import size
 from ..training import checkpoint, losses, metrics, optimizers
 from ..training.callbacks import Callback, CallbackList, History
 from ..training.fitting import Plan, fit, split_off
 from ..training.loop import Judge, Trainer, batches_of, evaluate
 from ..training.metrics import get as get_metric
 from ..training.network import Network
-from ..training.progress import Progress, Verbose, figures
-from .description import describe_compiled, describe_layer, make_layer, name_of_kind
+from ..training.progress import Progress, Verbose, check_verbose, figures
+from .description import describe_compiled, describe_layer, make_layer
+from .stack import Stack
 
 __all__ = ["Sequential"]
 
 
-class Sequential:
+class Sequential(Stack):
     """A model that passes its input through a list of layers.
 
     Parameters
@@ -45,124 +47,12 @@ class Sequential:
     """
 
     def __init__(self, layers: Sequence[Layer] = (), *, seed: int | None = None):
-        self.layers: list[Layer] = []
-        self.rng = np.random.default_rng(seed)
+        super().__init__(layers, seed=seed)
         self.optimizer: optimizers.Optimizer | None = None
         self.loss: losses.Loss | None = None
         self.metrics: list[metrics.Metric] = []
         self.weighted_metrics: list[metrics.Metric] = []
         self.stop_training = False
-        self._joined = False  # whether the layers were fitted to each other (one from another model has its weights)
-        for layer in layers:
-            self.add(layer)
-
-    # --- structure ----------------------------------------------------------------------------------------------
-
-    def add(self, layer: Layer) -> None:
-        """Append a layer."""
-        if not isinstance(layer, Layer):
-            raise OptionError(f"Sequential: {layer!r} is no layer")
-        if any(layer is other for other in self.layers):
-            raise OptionError(f"Sequential: the same {layer.kind} twice; make a new one for each place")
-        if self._joined:
-            raise OptionError("Sequential: the model is built already; add layers before its first use")
-        if layer.name is None:
-            stem = name_of_kind(layer.kind)
-            taken = {other.name for other in self.layers}
-            number = 0
-            while (name := f"{stem}_{number}" if number else stem) in taken:
-                number += 1
-            layer.name = name
-        elif any(layer.name == other.name for other in self.layers):
-            raise OptionError(f"Sequential: two layers are called {layer.name!r}; give them different names")
-        self.layers.append(layer)
-
-    @property
-    def built(self) -> bool:
-        """Whether every layer has its parameters."""
-        return bool(self.layers) and all(layer.built for layer in self.layers)
-
-    @property
-    def takes_ids(self) -> bool:
-        """Whether the model takes ids rather than features."""
-        return bool(self.layers) and self.layers[0].takes_ids
-
-    def build(self, features: int = 0, *, steps: bool = True) -> None:
-        """Create all parameters for inputs of `features` features (0 where ids go in).
-
-        Parameters
-        ----------
-        features : int
-        steps : bool
-            Whether the input has time.
-        """
-        if not self.layers:
-            raise NotBuiltError("Sequential: no layers; add some first")
-        for place, layer in enumerate(self.layers):
-            if layer.takes_ids and place:
-                raise ShapeError(f"Sequential: {layer.kind} takes ids, so it can only be the first layer")
-            if not steps and not layer.takes_samples:
-                before = self.layers[place - 1].name if place else None
-                raise ShapeError(
-                    f"Sequential: {layer.name} takes sequences, but "
-                    + (f"{before} puts out one row each: set return_sequences=True there" if before else "x has none")
-                )
-            if layer.dtype != self._dtype:
-                if layer.create(features, np.random.default_rng()):
-                    raise OptionError(
-                        f"Sequential: {layer.name} computes in {layer.dtype}, {self.layers[0].name} in {self._dtype}; "
-                        "give all layers the same dtype="
-                    )
-                layer.dtype = self._dtype  # without parameters it takes what comes
-            if not layer.built:
-                layer.build(features, self.rng)
-            elif not layer.takes_ids:
-                layer.check_features(features)
-            features = layer.features_out
-            steps = steps and layer.returns_steps
-        self._joined = True
-
-    @property
-    def _returns_steps(self) -> bool:
-        return all(layer.returns_steps for layer in self.layers)
-
-    def _need_built(self, what: str) -> None:
-        if not self.built:
-            raise NotBuiltError(f"{what}: the model has no weights yet; call fit, or build(features), or load one")
-
-    def summary(self) -> str:
-        """Print, and return, a table of layers, output shapes and parameters."""
-        rows = [("layer", "output", "parameters")]
-        steps = True
-        for layer in self.layers:
-            steps = steps and layer.returns_steps
-            features = str(layer.features_out) if layer.built or layer.features_out else "?"
-            count = f"{sum(value.size for value in layer.params.values()):,}" if layer.built else "not built"
-            rows.append((f"{layer.name} ({layer.kind})", f"(N, T, {features})" if steps else f"(N, {features})", count))
-        total = sum(value.size for layer in self.layers for value in layer.params.values())
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows]
-        lines.insert(1, "-" * len(lines[0]))
-        lines.append(f"total {total:,} parameters" if self.built else "total: not built yet")
-        text = "\n".join(lines)
-        print(text)
-        return text
-
-    def get_weights(self) -> list[NDArray[Any]]:
-        """Return copies of all parameters, in the order of the layers."""
-        return [value.copy() for layer in self.layers for value in layer.params.values()]
-
-    def set_weights(self, weights: Sequence[ArrayLike]) -> None:
-        """Overwrite all parameters with what `get_weights` returned."""
-        self._need_built("set_weights")
-        params = [value for layer in self.layers for value in layer.params.values()]
-        given = [np.asarray(value) for value in weights]
-        if [value.shape for value in given] != [value.shape for value in params]:
-            raise ShapeError("set_weights: the arrays do not fit this model's parameters in number or shape")
-        for param, value in zip(params, given, strict=True):
-            param[...] = value
-        for layer in self.layers:
-            layer.changed()
 
     # --- training -----------------------------------------------------------------------------------------------
 
@@ -265,6 +155,7 @@ class Sequential:
         ShapeError, OptionError, NotBuiltError
             Arguments that do not fit the model or each other.
         """
+        check_verbose("fit", verbose)
         plan = Plan(32 if batch_size is None else batch_size, epochs, initial_epoch, shuffle, class_weight)
         loss, optimizer = self._compiled("fit")
         data = self._data("fit", x, y, sample_weight, lengths, targets=True)
@@ -312,10 +203,10 @@ class Sequential:
         """
         self._need_built("evaluate")
         loss, _ = self._compiled("evaluate")
-        if batch_size is not None and batch_size < 1:
-            raise OptionError(f"evaluate: batch_size={batch_size}; expected 1 or more")
+        check_verbose("evaluate", verbose)
+        rows = _batch_size("evaluate", batch_size)
         data = self._data("evaluate", x, y, sample_weight, lengths, targets=True)
-        logs = evaluate(self._judge(loss), data, 32 if batch_size is None else batch_size)
+        logs = evaluate(self._judge(loss), data, rows)
         if verbose not in (0, "auto"):
             print(figures(logs))
         if return_dict:
@@ -348,10 +239,6 @@ class Sequential:
             who=who,
         )
 
-    @property
-    def _dtype(self) -> Any:
-        return self.layers[0].dtype
-
     # --- inference ----------------------------------------------------------------------------------------------
 
     def predict(
@@ -371,7 +258,7 @@ class Sequential:
         batch_size : int
             Sequences at a time; the result does not depend on it, bit for bit.
         verbose
-            Accepted for Keras's sake; predict is silent.
+            Accepted for Keras's sake, and checked; predict is silent.
 
         Returns
         -------
@@ -382,21 +269,22 @@ class Sequential:
         ------
         NotBuiltError
             The model has no weights yet.
+        OptionError, ShapeError, DataError
+            Arguments as `fit` refuses them.
         """
         self._need_built("predict")
-        batch_size = 32 if batch_size is None else batch_size
-        if batch_size < 1:
-            raise OptionError(f"predict: batch_size={batch_size}; expected 1 or more")
+        check_verbose("predict", verbose)
+        rows = _batch_size("predict", batch_size)
         data = self._data("predict", x, lengths=lengths)
         network = Network(self.layers)
         outputs: list[Any] = []
-        for which in batches_of(len(data), batch_size):
+        for which in batches_of(len(data), rows):
             taken = data.take(which, self._dtype).x
             self._check_input(taken)
             form = self._form(data)
             outputs.append(form.unpack(network.forward(taken, Run())[0]))
         if isinstance(outputs[0], list):
-            return [row for rows in outputs for row in rows]
+            return [row for output in outputs for row in output]
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
     @staticmethod
@@ -417,38 +305,7 @@ class Sequential:
             self.build(0 if self.takes_ids else packed.rows.shape[1], steps=packed.steps)
         return self.predict(x, batch_size=len(x), lengths=lengths)  # type: ignore[arg-type]
 
-    def stream(self, batch: int = 1) -> Stream:
-        """Return a session that reads `batch` sequences a step at a time, with the bits of whole sequences.
-
-        Examples
-        --------
-        >>> import numpy as np, fastlstm as fl
-        >>> model = fl.Sequential([fl.LSTM(8, return_sequences=True), fl.Dense(2)])
-        >>> whole = model(np.ones((1, 3, 4)))
-        >>> session = model.stream()
-        >>> steps = [session.step(np.ones((1, 4))) for _ in range(3)]
-        >>> bool((whole[:, 2] == steps[2]).all())
-        True
-        """
-        self._need_built("stream")
-        return Stream(self.layers, batch)
-
     # --- files --------------------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return copies of all parameters, named ``layer.parameter``: ``lstm.weight_ih_l0``."""
-        self._need_built("state_dict")
-        return {f"{layer.name}.{name}": value for layer in self.layers for name, value in layer.state_dict().items()}
-
-    def load_state_dict(self, tensors: Mapping[str, ArrayLike]) -> None:
-        """Take over all parameters by the names that `state_dict` gives; all must be there, and fit."""
-        if unknown := {name.rsplit(".", 1)[0] for name in tensors} - {str(layer.name) for layer in self.layers}:
-            raise ShapeError(f"load_state_dict: tensors for {sorted(unknown)}, which are no layers of this model")
-        for layer in self.layers:
-            split = ((*name.rpartition("."), value) for name, value in tensors.items())
-            own = {name: value for prefix, _, name, value in split if prefix == layer.name}
-            if own or layer.params:
-                layer.load_state_dict(own)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a safetensors file; what stood there stays whole until the new one is complete.
@@ -484,6 +341,11 @@ class Sequential:
             optimizer, loss = optimizers.get(*compiled["optimizer"]), losses.get(*compiled["loss"])
             model.compile(optimizer, loss, compiled["metrics"], compiled["weighted_metrics"])
         return model
+
+
+def _batch_size(who: str, given: int | None) -> int:
+    """Return how many sequences are taken at a time; None means Keras's 32."""
+    return 32 if given is None else size(who, "batch_size", given)
 
 
 def _several(given: Any) -> list[Any]:

@@ -254,6 +254,11 @@ def test_a_loss_that_does_not_go_with_the_last_activation(x, y, activation, loss
         ({"validation_split": 0.01}, None),
         ({"validation_split": -0.1}, "validation_split=-0.1"),
         ({"validation_split": 0.99}, "leaves one side empty"),
+        ({"validation_split": "0.2"}, "validation_split='0.2'"),
+        ({"batch_size": 2.5}, "batch_size=2.5; expected a whole number"),
+        ({"epochs": "3"}, "epochs='3'"),
+        ({"epochs": True}, "epochs=True"),
+        ({"initial_epoch": 0.0}, "initial_epoch is 0.0; expected a whole number"),
     ],
 )
 def test_options_of_fit(model, x, y, options, words):
@@ -262,6 +267,69 @@ def test_options_of_fit(model, x, y, options, words):
         return
     with pytest.raises(OptionError, match=words):
         model.fit(x, y, verbose=0, **options)
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "words"),
+    [
+        ({0: -1.0}, "class_weight of class 0 is -1.0; expected a finite number, 0 or more"),
+        ({0: 1.0, 1: math.nan}, "class_weight of class 1 is nan"),
+        ({1: math.inf}, "class 1 is inf"),
+        ({1: "heavy"}, "class 1 is 'heavy'"),
+        ({1: None}, "class 1 is None"),
+        ({1: True}, "class 1 is True"),
+        ({"cat": 1.0}, "names class 'cat'; expected whole numbers"),
+        ({0.5: 1.0}, "names class 0.5"),
+        ({-1: 1.0}, "names class -1"),
+        ({0: 1.0, 2: 3.0}, "names class 2; the model has 2 classes: 0 to 1"),
+        ([1.0, 2.0], r"class_weight=\[1.0, 2.0\]; expected a mapping"),
+        ("balanced", "class_weight='balanced'"),
+    ],
+)
+def test_class_weights_that_cannot_be(model, x, y, class_weight, words):
+    model.build(3)
+    before = model.get_weights()
+    with pytest.raises(OptionError, match=words):
+        model.fit(x, y, class_weight=class_weight, verbose=0)
+    assert_unchanged(model, before)
+
+
+def test_class_weights_are_held_to_the_models_classes(x, y):
+    model = fl.Sequential([fl.LSTM(4), fl.Dense(3, activation="softmax")], seed=0)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(x, y, class_weight={np.int64(2): np.float32(3.0), 0: 0}, verbose=0)
+    with pytest.raises(OptionError, match="class 3; the model has 3 classes"):
+        model.fit(x, y, class_weight={3: 1.0}, verbose=0)
+    counts = fl.Sequential([fl.LSTM(4), fl.Dense(1)], seed=0)  # one output that may stand for any number
+    counts.compile("sgd", "mse")
+    counts.fit(x, y * 7, class_weight={7: 2.0}, verbose=0)
+
+
+@pytest.mark.parametrize("verbose", ["x", 3, -1, None, 1.0, "1", np.array([1, 2])])
+def test_verbose_is_one_of_four(model, x, y, verbose):
+    model.build(3)
+    before = model.get_weights()
+    for call, arguments in (("fit", (x, y)), ("evaluate", (x, y)), ("predict", (x,))):
+        with pytest.raises(OptionError, match=f"{call}: verbose=.*; expected 'auto', 0"):
+            getattr(model, call)(*arguments, verbose=verbose)
+    assert_unchanged(model, before)
+
+
+@pytest.mark.parametrize("verbose", ["auto", 0, 1, 2, False, True, np.int64(0)])
+def test_every_verbose_of_keras(model, x, y, verbose, capsys):
+    model.fit(x, y, verbose=verbose)
+    model.evaluate(x, y, verbose=verbose)
+    model.predict(x, verbose=verbose)
+    assert bool(capsys.readouterr().out) == (verbose not in ("auto", 0))
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.0, "8", True])
+def test_batch_sizes_of_evaluate_and_predict(model, x, y, batch_size):
+    model.build(3)
+    with pytest.raises(OptionError, match="evaluate: batch_size="):
+        model.evaluate(x, y, batch_size=batch_size)
+    with pytest.raises(OptionError, match="predict: batch_size="):
+        model.predict(x, batch_size=batch_size)
 
 
 def test_a_saved_model_that_is_damaged_or_foreign(model, tmp_path):
