@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError, OptionError, ShapeError
 from .numbers import as_numbers
-from .packed import Batch, Packed, is_ragged, pack
+from .packed import Batch, Form, Packed, is_ragged, pack
 
 __all__ = ["SequenceSet", "Taken"]
 
@@ -108,6 +108,13 @@ class SequenceSet:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @property
+    def form(self) -> Form:
+        """How the input came in, so that answers can go out alike."""
+        if isinstance(self.x, list):
+            return Form("list", 0)
+        return Form("array" if self.lengths is None else "padded", self.x.shape[1] if self.x.ndim > 1 else 1)
 
     def split(self, count: int) -> tuple["SequenceSet", "SequenceSet"]:
         """Return the first `count` sequences and the others."""

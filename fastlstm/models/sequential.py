@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..data.packed import Batch, Form, Packed, is_ragged, pack
+from ..data.packed import Batch, Packed, is_ragged, pack
 from ..data.sequences import SequenceSet
 from ..errors import ModelFileError, NotBuiltError, OptionError
 from ..layers import Layer, Run
@@ -20,6 +20,7 @@ from ..training.metrics import get as get_metric
 from ..training.network import Network
 from ..training.progress import Progress, Verbose, check_verbose, figures
 from .description import describe_compiled, describe_layer, make_layer
+from .resuming import describe_generator, make_generator, name_state, restore_state
 from .stack import Stack
 
 __all__ = ["Sequential"]
@@ -281,17 +282,10 @@ class Sequential(Stack):
         for which in batches_of(len(data), rows):
             taken = data.take(which, self._dtype).x
             self._check_input(taken)
-            form = self._form(data)
-            outputs.append(form.unpack(network.forward(taken, Run())[0]))
+            outputs.append(data.form.unpack(network.forward(taken, Run())[0]))
         if isinstance(outputs[0], list):
             return [row for output in outputs for row in output]
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
-
-    @staticmethod
-    def _form(data: SequenceSet) -> Form:
-        if isinstance(data.x, list):
-            return Form("list", 0)
-        return Form("array" if data.lengths is None else "padded", data.x.shape[1] if data.x.ndim > 1 else 1)
 
     def _check_input(self, x: Packed) -> None:
         if not self.takes_ids:
@@ -307,22 +301,64 @@ class Sequential(Stack):
 
     # --- files --------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, optimizer: bool = False) -> None:
         """Write the model to a safetensors file; what stood there stays whole until the new one is complete.
 
-        Tensors are named ``layer.parameter`` with torch's names. How the model was compiled is kept, what the optimizer
-        remembers is not.
+        Tensors are named ``layer.parameter`` with torch's names. How the model was compiled is kept.
+
+        Parameters
+        ----------
+        path : path
+            Usually ``*.safetensors``.
+        optimizer : bool
+            Also keep what the optimizer remembers, its step count and running means, and where the model's random
+            generator stands. A fit of the loaded model, with `initial_epoch` set to the epochs done, then takes the
+            same steps as one that was never broken off, bit for bit. What callbacks remember is not kept. Adam's file
+            is three times as large.
+
+        Raises
+        ------
+        NotBuiltError
+            The model has no weights; or `optimizer` is asked for and the model is not compiled.
+        OptionError
+            `optimizer` is asked for, but an optimizer, loss or metric of a class of your own, or a generator of
+            another kind, cannot be made again from a file.
+        ModelFileError
+            The file cannot be written.
+
+        Examples
+        --------
+        >>> import numpy as np, fastlstm as fl, os, tempfile
+        >>> model = fl.Sequential([fl.LSTM(4), fl.Dense(1)], seed=0)
+        >>> model.compile("adam", "mse")
+        >>> x, y = np.ones((8, 3, 2)), np.zeros(8)
+        >>> history = model.fit(x, y, epochs=1, verbose=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save(os.path.join(folder, "m.safetensors"), optimizer=True)
+        ...     resumed = fl.load(os.path.join(folder, "m.safetensors"))
+        >>> on = model.fit(x, y, epochs=2, initial_epoch=1, verbose=0).history
+        >>> on == resumed.fit(x, y, epochs=2, initial_epoch=1, verbose=0).history
+        True
         """
         self._need_built("save")
-        compiled = None
+        tensors, compiled = self.state_dict(), None
         if self.loss is not None and self.optimizer is not None:
             compiled = describe_compiled(self.loss, self.optimizer, self.metrics, self.weighted_metrics)
         config = {"model": "Sequential", "layers": [*map(describe_layer, self.layers)], "compiled": compiled}
-        checkpoint.save_file(path, self.state_dict(), config)
+        if optimizer:
+            _, trained_by = self._compiled("save with optimizer=True")
+            if compiled is None:
+                raise OptionError(
+                    "save: optimizer=True, but the model was compiled with an optimizer, loss or metric of a class of "
+                    "your own, which no file can make again; save without, and keep optimizer.state_dict() yourself"
+                )
+            tensors |= name_state(trained_by, self._names)
+            config["generator"] = describe_generator(self.rng)
+        checkpoint.save_file(path, tensors, config)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Sequential":
-        """Return the model that `save` wrote."""
+        """Return the model that `save` wrote, compiled as it was; with its optimizer's state where that was kept."""
         tensors, config = checkpoint.load_file(path)
         if config.get("model") != "Sequential":
             raise ModelFileError(f"{path} holds a {config.get('model')}, not a Sequential; use fastlstm.load")
@@ -335,11 +371,14 @@ class Sequential(Stack):
         for layer, described in zip(model.layers, config["layers"], strict=True):
             layer.build(described["features"])
         model._joined = True
-        model.load_state_dict(tensors)
         compiled = config.get("compiled")
         if compiled is not None:
             optimizer, loss = optimizers.get(*compiled["optimizer"]), losses.get(*compiled["loss"])
             model.compile(optimizer, loss, compiled["metrics"], compiled["weighted_metrics"])
+            if "generator" in config:  # saved with the optimizer's state
+                tensors = restore_state(optimizer, model._names, tensors)
+                model.rng = make_generator(config["generator"])
+        model.load_state_dict(tensors)
         return model
 
 

@@ -162,10 +162,15 @@ class Stack:
         for layer in self.layers:
             layer.changed()
 
+    @property
+    def _names(self) -> list[str]:
+        """Names of all parameters, in the order in which an optimizer sees them."""
+        return [f"{layer.name}.{name}" for layer in self.layers for name in layer.params]
+
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return copies of all parameters, named ``layer.parameter``: ``lstm.weight_ih_l0``."""
         self._need_built("state_dict")
-        return {f"{layer.name}.{name}": value for layer in self.layers for name, value in layer.state_dict().items()}
+        return dict(zip(self._names, self.get_weights(), strict=True))
 
     def load_state_dict(self, tensors: Mapping[str, ArrayLike]) -> None:
         """Take over all parameters by the names that `state_dict` gives; all must be there, and fit."""

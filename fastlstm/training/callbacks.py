@@ -218,6 +218,9 @@ class ModelCheckpoint(_Monitor):
         See `EarlyStopping`.
     save_best_only : bool
         Save only when the figure is better than ever.
+    save_optimizer : bool
+        Keep what the optimizer remembers, too, so that training can go on from the file exactly; see
+        `Sequential.save`.
     """
 
     def __init__(
@@ -226,10 +229,13 @@ class ModelCheckpoint(_Monitor):
         monitor: str = "val_loss",
         save_best_only: bool = False,
         mode: Mode = "auto",
+        *,
+        save_optimizer: bool = False,
     ):
         super().__init__(monitor, 0.0, mode)
         self.filepath = os.fspath(filepath)
         self.save_best_only = save_best_only
+        self.save_optimizer = save_optimizer
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Save."""
@@ -240,7 +246,7 @@ class ModelCheckpoint(_Monitor):
         except (LookupError, ValueError) as error:  # a name or a format that Python's str.format does not know
             known = ", ".join(["epoch", *logs])
             raise OptionError(f"ModelCheckpoint: {self.filepath!r} asks for {error}; there is {known}") from None
-        self.model.save(path)
+        self.model.save(path, **({"optimizer": True} if self.save_optimizer else {}))
 
 
 class ReduceLROnPlateau(_Monitor):

@@ -88,6 +88,8 @@ def fit(
         check(held, judge.network, judge.loss, plan.batch_size, who="fit: validation data")
     calls.on_train_begin()
     for epoch in range(plan.initial_epoch, plan.epochs):
+        if epoch > plan.initial_epoch:  # here, not at the end of the one before: a later fit then draws the same
+            order = next_order()
         calls.on_epoch_begin(epoch)
         judge.reset()
         for number, which in enumerate(batches_of(len(data), plan.batch_size, order)):
@@ -104,7 +106,6 @@ def fit(
         calls.on_epoch_end(epoch, logs)
         if stopped():
             break
-        order = next_order()
     calls.on_train_end()
 
 
