@@ -9,7 +9,7 @@ from ..errors import DataError, OptionError, ShapeError
 
 __all__ = ["as_numbers", "whole"]
 
-_NAMES = "names of classes become numbers with np.unique(names, return_inverse=True)"
+_NAMES = "names become numbers with np.unique(names, return_inverse=True)"
 _WHAT_TO_DO = {
     "U": _NAMES,
     "S": _NAMES,

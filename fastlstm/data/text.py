@@ -63,7 +63,7 @@ def read_blocks(source: TextSource, encoding: str = "utf-8") -> Iterator[str]:
     DataError
         The bytes of a file are not in this encoding; the message names the file and the place.
     OptionError
-        Python knows no such text encoding.
+        Python knows no such text encoding; or `source` is none of these: bytes, None, a file opened as text.
     OSError
         A file cannot be opened or read.
     """
@@ -75,6 +75,12 @@ def read_blocks(source: TextSource, encoding: str = "utf-8") -> Iterator[str]:
             yield from _decoded(file, encoding, os.fspath(source))
     elif isinstance(source, Readable):
         yield from _decoded(source, encoding, str(getattr(source, "name", "input")))
+    elif isinstance(source, bytes | bytearray | memoryview):
+        raise OptionError(f"the text is {type(source).__name__}; expected a str: decode it, as .decode('utf-8') does")
+    elif not isinstance(source, Iterable):
+        raise OptionError(
+            f"the text is {type(source).__name__}; expected a str, a path, an open binary file, or several of these two"
+        )
     else:
         for item in source:
             yield from read_blocks(Path(item) if isinstance(item, str) else item, encoding)
@@ -89,6 +95,8 @@ def _decoded(file: Readable, encoding: str, name: str) -> Iterator[str]:
     read = 0
     while True:
         chunk = file.read(_BLOCK_BYTES)
+        if not isinstance(chunk, bytes):
+            raise OptionError(f"{name} gives {type(chunk).__name__}; expected bytes: open it with mode 'rb'")
         try:
             block = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
@@ -111,7 +119,7 @@ def _decoder(encoding: str) -> codecs.IncrementalDecoder:
     try:
         "".encode(encoding)  # a LookupError too where the codec is not one of text
         name = codecs.lookup(encoding).name
-    except (LookupError, ValueError):
+    except (LookupError, ValueError, TypeError):
         raise OptionError(f"encoding is {encoding!r}; expected a text encoding that Python knows") from None
     return codecs.getincrementaldecoder("utf-8-sig" if name == "utf-8" else name)()
 
@@ -159,6 +167,8 @@ class Corpus:
         ------
         DataError
             The text is empty.
+        OptionError
+            It is no text; or an option has a value that cannot be.
 
         Examples
         --------
@@ -166,8 +176,8 @@ class Corpus:
         >>> corpus.vocabulary.decode(corpus.train.ids), corpus.vocabulary.decode(corpus.held_out.ids)
         ('to be or not ', 'to be')
         """
-        if not 0 <= held_out < 1:
-            raise OptionError(f"held_out is {held_out}; expected 0 or more, less than 1")
+        if isinstance(held_out, bool) or not isinstance(held_out, float | int | np.number) or not 0 <= held_out < 1:
+            raise OptionError(f"held_out is {held_out!r}; expected 0 or more, less than 1")
         first_seen: defaultdict[str, int] = defaultdict()
         first_seen.default_factory = first_seen.__len__  # each new token gets the next number
         blocks = [ids.astype(smallest_ids(len(first_seen))) for ids, _ in number(text, level, first_seen.__getitem__)]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError, OptionError, VocabularyError
+from .numbers import whole
 
 __all__ = ["EncodedText", "Level", "Text", "Vocabulary", "number", "smallest_ids", "split_words"]
 
@@ -86,11 +87,15 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         check_level(self.level)
+        tokens = tuple(self.tokens) if isinstance(self.tokens, Iterable) else (self.tokens,)
+        if wrong := [token for token in tokens if not isinstance(token, str)]:
+            raise OptionError(f"Vocabulary: tokens holds {wrong[0]!r}; expected strings")
+        object.__setattr__(self, "tokens", tokens)  # frozen: a list given here would not equal a tuple read from a file
         if not self.tokens:
             raise OptionError("Vocabulary: no tokens; expected at least one")
         if len(self._ids) != len(self.tokens):
             raise OptionError("Vocabulary: tokens has the same token more than once; each must be there once")
-        if self.unknown is not None and not 0 <= self.unknown < len(self.tokens):
+        if self.unknown is not None and whole(self.unknown, "Vocabulary: unknown", 0) >= len(self.tokens):
             raise OptionError(f"Vocabulary: unknown is {self.unknown}; expected an id, 0 to {len(self.tokens) - 1}")
 
     def __len__(self) -> int:
@@ -133,10 +138,9 @@ class Vocabulary:
         ('<unk>', ' it')
         """
         check_level(level)
-        if min_count < 1 or (max_size is not None and max_size < 2):
-            raise OptionError(
-                f"Vocabulary: min_count is {min_count} and max_size {max_size}; expected at least 1, and at least 2"
-            )
+        whole(min_count, "Vocabulary: min_count")
+        if max_size is not None:
+            whole(max_size, "Vocabulary: max_size", 2)
         kept = sorted((t for t, count in counts.items() if count >= min_count), key=lambda t: (-counts[t], t))
         spare = UNKNOWN[level]
         nothing_left_out = len(kept) == len(counts) and (max_size is None or len(kept) <= max_size)
@@ -152,6 +156,8 @@ class Vocabulary:
         ------
         VocabularyError
             The text has tokens that the vocabulary lacks, and there is no unknown token to stand for them.
+        OptionError
+            It is no text.
         """
         return self.encode_text(text).ids
 
@@ -232,7 +238,7 @@ class Vocabulary:
 
 def check_level(level: str) -> None:
     """Raise OptionError unless `level` is one."""
-    if level not in ("char", "word"):
+    if not isinstance(level, str) or level not in ("char", "word"):
         raise OptionError(f"level is {level!r}; expected 'char' or 'word'")
 
 
@@ -267,8 +273,16 @@ def split_words(text: Text) -> Iterator[list[str]]:
 def _blocks(text: Text) -> Iterable[str]:
     """Return a text in blocks, so that what is made of a block is never as large as a whole text."""
     if not isinstance(text, str):
-        return text
+        if not isinstance(text, Iterable):
+            raise OptionError(f"the text is {type(text).__name__}; expected a str, or several of them")
+        return map(_checked, text)
     return (text[start : start + BLOCK] for start in range(0, len(text), BLOCK))
+
+
+def _checked(block: object) -> str:
+    if not isinstance(block, str):
+        raise OptionError(f"the text holds {type(block).__name__}; expected a str, or several of them (decode bytes)")
+    return block
 
 
 def number(text: Text, level: Level, lookup: Callable[[str], int]) -> Iterator[tuple[NDArray[np.int64], int]]:

@@ -1,50 +1,25 @@
 """LanguageModel: learn a text, say how well another is predicted, and write more of it."""
 
-import math
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..data.numbers import as_numbers, whole
 from ..data.text import Corpus, TextSource, read_blocks
 from ..data.vocabulary import EncodedText, Vocabulary
 from ..errors import DataError, ModelFileError, OptionError, ShapeError
 from ..training import checkpoint
 from .generation import GenerationOptions, generate_ids
+from .language_checks import checked_ids, checked_options, checked_state, expect
+from .language_evaluation import Evaluation
 from .language_network import LanguageNetwork, NetworkState
 from .language_options import LanguageModelOptions
 from .language_training import Report, Training, train_network
 
 __all__ = ["Evaluation", "LanguageModel"]
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """How well a text was predicted, each token from all before it; the first is only read.
-
-    Attributes
-    ----------
-    loss : float
-        Mean cross-entropy in nats per token.
-    perplexity : float
-        ``exp(loss)``: among how many tokens, as it were, the model had to choose.
-    bits_per_character : float
-        Bits of all predicted tokens by their characters: comparable between characters and words.
-    tokens, characters : int
-        How many were predicted.
-    unknown : int
-        How many of the tokens the vocabulary lacks; each is predicted as the unknown token, which is easier.
-    """
-
-    loss: float
-    perplexity: float
-    bits_per_character: float
-    tokens: int
-    characters: int
-    unknown: int = 0
 
 
 class LanguageModel:
@@ -62,6 +37,11 @@ class LanguageModel:
     **changes
         Options by name, instead of those in `options`.
 
+    Raises
+    ------
+    OptionError
+        Arguments of another kind; an unknown option, or an impossible value; a vocabulary of another level.
+
     Examples
     --------
     >>> import fastlstm as fl
@@ -73,7 +53,8 @@ class LanguageModel:
     """
 
     def __init__(self, vocabulary: Vocabulary, options: LanguageModelOptions | None = None, **changes: Any):
-        options = (options or LanguageModelOptions()).replaced(changes)
+        expect("vocabulary", vocabulary, Vocabulary, "as Vocabulary.of_counts or a Corpus makes")
+        options = checked_options(options, changes)
         if vocabulary.level != options.level:
             raise OptionError(
                 f"LanguageModel: the vocabulary is of level {vocabulary.level!r}, the options of {options.level!r}; "
@@ -135,11 +116,11 @@ class LanguageModel:
         DivergedError
             The loss became NaN or infinite.
         OptionError
-            An unknown option, or an impossible value.
+            An unknown option, or an impossible value; a source that is no text, bytes for example.
         OSError
             A file cannot be read.
         """
-        options = (options or LanguageModelOptions()).replaced(changes)
+        options = checked_options(options, changes)
         try:
             corpus = read_corpus(source, options, encoding=encoding)
             model = cls(corpus.vocabulary, options)
@@ -170,7 +151,12 @@ class LanguageModel:
             The corpus has another vocabulary, or is shorter than a window.
         DivergedError
             The loss became NaN or infinite; as after an interrupt, the model has the last good weights.
+        OptionError
+            Arguments of another kind.
         """
+        expect("fit: corpus", corpus, Corpus, "as Corpus.of(text) makes")
+        if report is not None and not callable(report):
+            raise OptionError(f"fit: report is {report!r}; expected something to call with a Progress, or None")
         if corpus.vocabulary != self.vocabulary:
             raise DataError(
                 "LanguageModel: the corpus has another vocabulary than the model; encode it with the model's"
@@ -204,21 +190,35 @@ class LanguageModel:
             The text has fewer than two tokens, or is not in this encoding.
         VocabularyError
             It has characters that the vocabulary lacks.
+        OptionError
+            The source is no text, bytes for example; or the encoding is unknown.
         OSError
             A file cannot be read.
         """
         return self.evaluate_encoded(self.vocabulary.encode_text(read_blocks(source, encoding)))
 
     def evaluate_encoded(self, text: EncodedText) -> Evaluation:
-        """Say how well a text is predicted that is ids already."""
+        """Say how well a text is predicted that is ids already.
+
+        Parameters
+        ----------
+        text : EncodedText
+            As this model's `vocabulary.encode_text` gives.
+
+        Raises
+        ------
+        DataError
+            It has fewer than two tokens.
+        OptionError
+            It is something else.
+        """
+        expect("evaluate_encoded: text", text, EncodedText, "as vocabulary.encode_text(text) gives")
         tokens = len(text.ids) - 1
         if tokens < 1:
             raise DataError(f"evaluate: the text has {tokens + 1} tokens; expected at least 2, one to predict")
         nats = sum(float(losses.sum()) for losses in self.network.losses(text.ids))
         characters = max(1, text.characters - len(self.vocabulary.tokens[int(text.ids[0])]))
-        loss = nats / tokens
-        perplexity = math.exp(loss) if loss < 700 else math.inf
-        return Evaluation(loss, perplexity, nats / math.log(2) / characters, tokens, characters, text.unknown)
+        return Evaluation.of_nats(nats, tokens, characters, text.unknown)
 
     # --- writing ------------------------------------------------------------------------------------------------
 
@@ -248,8 +248,10 @@ class LanguageModel:
         VocabularyError
             The prompt has characters that the vocabulary lacks; the message names them.
         OptionError
-            A choice that there is not, or choices that do not go together.
+            A choice that there is not, or choices that do not go together; a prompt that is no str, a length or seed
+            that is no whole number.
         """
+        expect("generate: prompt", prompt, str, "the text to continue")
         if options is None:
             try:
                 options = GenerationOptions(**choices)
@@ -257,8 +259,10 @@ class LanguageModel:
                 raise OptionError(f"generate: {error}") from None
         elif choices:
             raise OptionError(f"generate: give options= or {', '.join(choices)}, not both")
-        if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-            raise OptionError(f"generate: length is {length!r}; expected a whole number, at least 1")
+        expect("generate: options", options, GenerationOptions, "or choices by name")
+        if options.seed is not None:
+            whole(options.seed, "generate: seed", 0)
+        length = whole(length, "generate: length")
         return self.vocabulary.decode(list(self._continue(prompt, length, options)))
 
     def _continue(self, prompt: str, length: int, options: GenerationOptions) -> Iterator[int]:
@@ -269,8 +273,14 @@ class LanguageModel:
         return generate_ids(self.network, self.vocabulary, ids, length, options)
 
     def start(self, count: int = 1) -> NetworkState:
-        """Return the state of `count` sequences before their first token, for `step`."""
-        return self.network.start(count)
+        """Return the state of `count` sequences before their first token, for `step`.
+
+        Raises
+        ------
+        OptionError
+            `count` is no whole number from 1 on.
+        """
+        return self.network.start(whole(count, "start: count"))
 
     def step(self, tokens: ArrayLike, state: NetworkState) -> tuple[NDArray[Any], NetworkState]:
         """Read one token of each of B sequences; fits `fastlstm.decode.beam_search`.
@@ -286,8 +296,16 @@ class LanguageModel:
         logits : ndarray, shape (B, V)
             Of the token that follows.
         state : tuple of LSTMState
+
+        Raises
+        ------
+        DataError
+            Tokens that are no integers, or not in the vocabulary.
+        ShapeError
+            A state that is not of this model, or of another number of sequences.
         """
-        return self.network.step(np.asarray(tokens, np.int64).reshape(-1), state)
+        ids = checked_ids(tokens)
+        return self.network.step(ids, checked_state(state, len(ids), self.options))
 
     # --- keeping ------------------------------------------------------------------------------------------------
 
@@ -300,19 +318,24 @@ class LanguageModel:
         """
         return {name: value.copy() for name, value in self.network.params.items()}
 
-    def load_state_dict(self, tensors: dict[str, ArrayLike]) -> None:
+    def load_state_dict(self, tensors: Mapping[str, ArrayLike]) -> None:
         """Take over weights by name; all must be there, and fit.
 
         Raises
         ------
         ShapeError
             A tensor is missing, unknown, or of another shape.
+        DataError
+            A tensor holds no numbers.
+        OptionError
+            This is no mapping.
         """
+        expect("load_state_dict: tensors", tensors, Mapping, "of names to arrays, as state_dict() returns")
         params = self.network.params
         if params.keys() != tensors.keys():
             missing, unknown = sorted(params.keys() - tensors.keys()), sorted(tensors.keys() - params.keys())
             raise ShapeError(f"LanguageModel: tensors missing: {missing}; unknown: {unknown}")
-        arrays = {name: np.asarray(value) for name, value in tensors.items()}
+        arrays = {name: as_numbers(value, f"LanguageModel: {name}") for name, value in tensors.items()}
         for name, value in arrays.items():
             if value.shape != params[name].shape:
                 raise ShapeError(f"LanguageModel: {name} has shape {value.shape}; expected {params[name].shape}")
@@ -333,8 +356,10 @@ class LanguageModel:
 
         Raises
         ------
-        OSError
+        ModelFileError
             The file cannot be written.
+        OptionError
+            `path` is no path.
         """
         checkpoint.save_file(path, self.network.params, self.config())
 

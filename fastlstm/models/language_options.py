@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+
 from ..data.vocabulary import Level, check_level
 from ..errors import OptionError
 
@@ -115,8 +117,11 @@ class LanguageModelOptions:
         for name in ("learning_rate", "clip", "seconds"):
             self._check(name, (int, float), math.ulp(0), math.inf, "more than 0")
         for name, choices in (("schedule", _SCHEDULES), ("optimizer", _OPTIMIZERS)):
-            if getattr(self, name) not in choices:
+            if not isinstance(getattr(self, name), str) or getattr(self, name) not in choices:
                 self._complain(name, f"one of {', '.join(choices)}")
+        if self.tied not in (False, True):
+            self._complain("tied", "True or False")
+        object.__setattr__(self, "tied", bool(self.tied))
         if self.tied and self.embedding != self.hidden:
             raise OptionError(
                 f"LanguageModel: tied=True needs embedding = hidden, given {self.embedding} and {self.hidden}; "
@@ -127,6 +132,9 @@ class LanguageModelOptions:
 
     def _check(self, name: str, kind: Any, least: float, below: float | None, expected: str) -> None:
         value = getattr(self, name)
+        if isinstance(value, np.generic):
+            value = value.item()  # a number of Python's: JSON knows no others
+            object.__setattr__(self, name, value)
         if value is None and name in _MAY_BE_NONE:
             return
         right = isinstance(value, kind) and not isinstance(value, bool)

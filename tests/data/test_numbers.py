@@ -30,7 +30,7 @@ def test_a_masked_array_with_nothing_masked_loses_nothing():
 @pytest.mark.parametrize(
     ("given", "error", "words"),
     [
-        (np.array(["cat", "dog"]), DataError, r"fit: y has dtype <U3; expected floats or integers: names of classes"),
+        (np.array(["cat", "dog"]), DataError, r"fit: y has dtype <U3; expected floats or integers: names become"),
         (np.array([b"cat"]), DataError, r"dtype \|S3"),
         (np.array([np.zeros(2), np.zeros(3)], object), DataError, "dtype object.*as a list"),
         (np.array([1j]), DataError, "dtype complex128.*imaginary"),

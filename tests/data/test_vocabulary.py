@@ -111,9 +111,11 @@ def test_impossible_vocabularies(arguments, message):
         Vocabulary(**arguments)
 
 
-@pytest.mark.parametrize("limits", [{"min_count": 0}, {"max_size": 1}])
-def test_impossible_limits(limits):
-    with pytest.raises(OptionError, match="min_count is"):
+@pytest.mark.parametrize(
+    ("limits", "words"), [({"min_count": 0}, "min_count is 0"), ({"max_size": 1}, "max_size is 1")]
+)
+def test_impossible_limits(limits, words):
+    with pytest.raises(OptionError, match=words):
         Vocabulary.of_counts({"a": 1}, **limits)
 
 
