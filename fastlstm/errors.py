@@ -36,5 +36,9 @@ class ModelFileError(FastLSTMError, OSError):
     """A model file is missing, truncated, damaged, or not one of ours."""
 
 
+class LogFileError(FastLSTMError, OSError):
+    """A file of figures that a callback keeps cannot be read or written."""
+
+
 class MissingExtraError(FastLSTMError, ImportError):
     """A feature needs an optional dependency; the message names the extra to install."""

@@ -26,9 +26,9 @@ def load(path: str | os.PathLike[str]) -> Union["Sequential", "LanguageModel"]:
     if kind == "Sequential":
         from .sequential import Sequential
 
-        return Sequential.from_config(tensors, config)
+        return Sequential.from_saved(tensors, config, str(path))
     if kind == "LanguageModel":
         from .language_model import LanguageModel
 
-        return LanguageModel.load(path)
+        return LanguageModel.from_saved(tensors, config, str(path))
     raise ModelFileError(f"{path} holds a model of kind {kind!r}, which this fastlstm does not know")

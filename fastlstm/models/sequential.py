@@ -359,10 +359,17 @@ class Sequential(Stack):
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Sequential":
         """Return the model that `save` wrote, compiled as it was; with its optimizer's state where that was kept."""
-        tensors, config = checkpoint.load_file(path)
+        return cls.from_saved(*checkpoint.load_file(path), str(path))
+
+    @classmethod
+    def from_saved(cls, tensors: Mapping[str, ArrayLike], config: Mapping[str, Any], path: str) -> "Sequential":
+        """Return the model that the contents of a file describe; a ModelFileError names the file."""
         if config.get("model") != "Sequential":
             raise ModelFileError(f"{path} holds a {config.get('model')}, not a Sequential; use fastlstm.load")
-        return cls.from_config(tensors, config)
+        try:
+            return cls.from_config(tensors, config)
+        except (KeyError, TypeError, ValueError, ModelFileError) as error:
+            raise ModelFileError(f"{path} is not a Sequential that this version can read: {error}") from error
 
     @classmethod
     def from_config(cls, tensors: Mapping[str, ArrayLike], config: Mapping[str, Any]) -> "Sequential":

@@ -1,16 +1,17 @@
-"""Callbacks: what a fit calls between its batches and epochs. Arguments and hooks are Keras's."""
+"""Callbacks: what a fit calls between its batches and epochs. Arguments are Keras's."""
 
 import csv
 import math
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from numpy.typing import NDArray
 
-from ..errors import OptionError
+from ..data.numbers import whole
+from ..errors import LogFileError, ModelFileError, OptionError
+from .callback import Callback, CallbackList, Logs
+from .checkpoint import check_path
 from .schedules import Schedule
 
 __all__ = [
@@ -25,82 +26,7 @@ __all__ = [
     "ReduceLROnPlateau",
 ]
 
-Logs: TypeAlias = dict[str, float]
 Mode: TypeAlias = Literal["auto", "min", "max"]
-
-
-class Callback:
-    """Base of the callbacks. Every hook does nothing by itself.
-
-    Attributes
-    ----------
-    model
-        The model that is fitted: ``optimizer``, ``stop_training``, ``get_weights()``, ``set_weights()``, ``save()``.
-    params : dict
-        "epochs", "initial_epoch", "steps" (batches an epoch) and "samples" of this fit.
-    """
-
-    model: Any = None
-    params: Mapping[str, int] = MappingProxyType({})
-
-    def on_train_begin(self) -> None:
-        """Act once before the first epoch."""
-
-    def on_train_end(self) -> None:
-        """Act once after the last epoch."""
-
-    def on_epoch_begin(self, epoch: int) -> None:
-        """Act before each epoch; epochs count from 0."""
-
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Act after each epoch, on its loss, metrics and validation figures."""
-
-    def on_train_batch_begin(self, batch: int) -> None:
-        """Act before each batch; batches count from 0 in each epoch."""
-
-    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
-        """Act after each batch, on the figures of the epoch so far (those that are cheap to compute)."""
-
-
-class CallbackList(Callback):
-    """Several callbacks as one."""
-
-    def __init__(self, callbacks: Sequence[Callback], model: Any, params: Mapping[str, int]):
-        self.callbacks = list(callbacks)
-        for callback in self.callbacks:
-            if not isinstance(callback, Callback):
-                raise OptionError(f"fit: callbacks holds {callback!r}; expected instances of Callback")
-            callback.model, callback.params = model, params
-
-    def on_train_begin(self) -> None:
-        """Call every callback's hook."""
-        for callback in self.callbacks:
-            callback.on_train_begin()
-
-    def on_train_end(self) -> None:
-        """Call every callback's hook."""
-        for callback in self.callbacks:
-            callback.on_train_end()
-
-    def on_epoch_begin(self, epoch: int) -> None:
-        """Call every callback's hook."""
-        for callback in self.callbacks:
-            callback.on_epoch_begin(epoch)
-
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Call every callback's hook."""
-        for callback in self.callbacks:
-            callback.on_epoch_end(epoch, logs)
-
-    def on_train_batch_begin(self, batch: int) -> None:
-        """Call every callback's hook."""
-        for callback in self.callbacks:
-            callback.on_train_batch_begin(batch)
-
-    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
-        """Call every callback's hook."""
-        for callback in self.callbacks:
-            callback.on_train_batch_end(batch, logs)
 
 
 class History(Callback):
@@ -121,6 +47,8 @@ class _Monitor(Callback):
     """What watching one figure takes: which one, and which way is better."""
 
     def __init__(self, monitor: str, min_delta: float, mode: Mode):
+        if not isinstance(monitor, str):
+            raise OptionError(f"{type(self).__name__}: monitor={monitor!r}; expected the name of a figure: 'val_loss'")
         if mode not in ("auto", "min", "max"):
             raise OptionError(f"{type(self).__name__}: mode={mode!r}; expected auto, min or max")
         self.monitor = monitor
@@ -176,7 +104,7 @@ class EarlyStopping(_Monitor):
         start_from_epoch: int = 0,
     ):
         super().__init__(monitor, min_delta, mode)
-        self.patience = patience
+        self.patience = whole(patience, "EarlyStopping: patience", 0)
         self.start_from_epoch = start_from_epoch
         self.restore_best_weights = restore_best_weights
         self.stopped_epoch = 0
@@ -221,6 +149,13 @@ class ModelCheckpoint(_Monitor):
     save_optimizer : bool
         Keep what the optimizer remembers, too, so that training can go on from the file exactly; see
         `Sequential.save`.
+
+    Raises
+    ------
+    OptionError
+        `filepath` is no path; or, when it is filled in, names a figure that there is not.
+    ModelFileError
+        Its folder is missing, before the first step; or the file cannot be written.
     """
 
     def __init__(
@@ -233,9 +168,19 @@ class ModelCheckpoint(_Monitor):
         save_optimizer: bool = False,
     ):
         super().__init__(monitor, 0.0, mode)
-        self.filepath = os.fspath(filepath)
+        self.filepath = check_path("ModelCheckpoint: filepath", filepath)
         self.save_best_only = save_best_only
         self.save_optimizer = save_optimizer
+
+    def on_train_begin(self) -> None:
+        """Forget an earlier fit; look for the folder now rather than after an epoch's work."""
+        super().on_train_begin()
+        folder = Path(self.filepath).parent
+        if "{" not in str(folder) and not folder.is_dir():
+            raise ModelFileError(
+                f"ModelCheckpoint: cannot save to {self.filepath}: its folder is missing; make it first, or choose "
+                "another place"
+            )
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Save."""
@@ -243,7 +188,11 @@ class ModelCheckpoint(_Monitor):
             return
         try:
             path = self.filepath.format(epoch=epoch + 1, **logs)
-        except (LookupError, ValueError) as error:  # a name or a format that Python's str.format does not know
+        except (
+            LookupError,
+            ValueError,
+            AttributeError,
+        ) as error:  # a name or a format that Python's str.format does not know
             known = ", ".join(["epoch", *logs])
             raise OptionError(f"ModelCheckpoint: {self.filepath!r} asks for {error}; there is {known}") from None
         self.model.save(path, **({"optimizer": True} if self.save_optimizer else {}))
@@ -275,9 +224,11 @@ class ReduceLROnPlateau(_Monitor):
         min_lr: float = 0.0,
     ):
         super().__init__(monitor, min_delta, mode)
-        if not 0.0 < factor < 1.0:
-            raise OptionError(f"ReduceLROnPlateau: factor={factor}; expected 0 < factor < 1")
-        self.factor, self.patience, self.cooldown, self.min_lr = factor, patience, cooldown, min_lr
+        if not isinstance(factor, int | float) or not 0.0 < factor < 1.0:
+            raise OptionError(f"ReduceLROnPlateau: factor={factor!r}; expected 0 < factor < 1")
+        self.patience = whole(patience, "ReduceLROnPlateau: patience", 0)
+        self.cooldown = whole(cooldown, "ReduceLROnPlateau: cooldown", 0)
+        self.factor, self.min_lr = factor, min_lr
 
     def on_train_begin(self) -> None:
         """Forget an earlier fit."""
@@ -344,12 +295,23 @@ class CSVLogger(Callback):
     ----------
     filename : path
     separator : str
+        One character.
     append : bool
         Go on with the file that is there.
+
+    Raises
+    ------
+    OptionError
+        `filename` is no path, `separator` no single character.
+    LogFileError
+        The file cannot be written, its folder is missing for example, before the first step; or the one to go on with
+        is no text.
     """
 
     def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False):
-        self.path = Path(filename)
+        self.path = Path(check_path("CSVLogger: filename", filename))
+        if not isinstance(separator, str) or len(separator) != 1 or separator in '\r\n"':
+            raise OptionError(f"CSVLogger: separator={separator!r}; expected one character, such as ',' or ';'")
         self.separator = separator
         self.append = append
         self._names: list[str] | None = None
@@ -357,17 +319,34 @@ class CSVLogger(Callback):
     def on_train_begin(self) -> None:
         """Begin a new file, or find out the columns of the one to go on with."""
         self._names = None
-        if self.append and self.path.exists() and self.path.stat().st_size:
-            with self.path.open(newline="", encoding="utf-8") as file:
-                self._names = next(csv.reader(file, delimiter=self.separator))[1:]
-        else:
-            self.path.write_text("", encoding="utf-8")
+        try:
+            if self.append and self.path.exists() and self.path.stat().st_size:
+                with self.path.open(newline="", encoding="utf-8") as file:
+                    self._names = next(csv.reader(file, delimiter=self.separator))[1:]
+            else:
+                self.path.write_text("", encoding="utf-8")
+        except OSError as error:
+            raise self._failed(error) from error
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise LogFileError(
+                f"CSVLogger: {self.path} is no CSV file to go on with ({error}); choose another, or append=False"
+            ) from error
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Write a line."""
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, delimiter=self.separator)
-            if self._names is None:
-                self._names = sorted(logs)
-                writer.writerow(["epoch", *self._names])
-            writer.writerow([epoch, *(float(logs[n]) if n in logs else "" for n in self._names)])
+        try:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, delimiter=self.separator)
+                if self._names is None:
+                    self._names = sorted(logs)
+                    writer.writerow(["epoch", *self._names])
+                writer.writerow([epoch, *(float(logs[n]) if n in logs else "" for n in self._names)])
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> LogFileError:
+        missing = isinstance(error, FileNotFoundError)
+        return LogFileError(
+            f"CSVLogger: cannot write {self.path}: {'its folder is missing' if missing else error.strerror}; "
+            f"{'make it first' if missing else 'free some space'}, or choose another place"
+        )

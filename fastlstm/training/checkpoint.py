@@ -10,12 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ModelFileError
+from ..errors import ModelFileError, OptionError
 
-__all__ = ["FORMAT", "load_file", "save_file"]
+__all__ = ["FORMAT", "check_path", "load_file", "save_file"]
 
 FORMAT = "fastlstm"
 VERSION = "1"
+
+
+def check_path(what: str, path: object) -> str:
+    """Return a path as a str; raise OptionError unless it is a str that is not empty, or an `os.PathLike` of one."""
+    name = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(name, str) or not name:
+        raise OptionError(f"{what} is {path!r}; expected the path of a file, a str or a pathlib.Path")
+    return name
 
 
 def _digest(tensors: dict[str, NDArray[Any]], config: str) -> str:
@@ -46,9 +54,12 @@ def save_file(path: str | os.PathLike[str], tensors: dict[str, NDArray[Any]], co
     ------
     ModelFileError
         The folder is missing or read-only, the disk is full, or something that is no file stands at `path`.
+    OptionError
+        `path` is no path.
     """
     from safetensors.numpy import save
 
+    path = check_path("save: path", path)
     target = Path(os.path.realpath(path))  # through links: what they point to is written, not they
     if target.exists() and not target.is_file():  # a rename would put a file in the place of a device or a pipe
         raise ModelFileError(f"cannot save to {path}: it is there, and no file; choose another place")
@@ -92,10 +103,14 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], di
     ------
     ModelFileError
         No such file; truncated, damaged (the checksum differs), or not written by fastlstm.
+    OptionError
+        `path` is no path.
     """
     from safetensors import SafetensorError, safe_open
 
-    source = Path(path)
+    source = Path(check_path("load: path", path))
+    if source.is_dir():
+        raise ModelFileError(f"{source} is a folder; name the model file in it")
     try:
         with safe_open(source, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -108,10 +123,13 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], di
         raise ModelFileError(
             f"{source} is no model file, or is cut short or damaged ({error}); take it from where it came once more"
         ) from error
-    except OSError as error:
-        if isinstance(error, ModelFileError):
-            raise
-        raise ModelFileError(f"cannot read {source}: {error.strerror or error}") from error
+    except ModelFileError:
+        raise
+    except FileNotFoundError as error:
+        raise ModelFileError(f"there is no file {source}; name one that save() wrote") from error
+    except OSError as error:  # safetensors gives no strerror, but a text that may end with the path
+        reason = error.strerror or str(error).removesuffix(f": {source}")
+        raise ModelFileError(f"cannot read {source}: {reason}; look at the permissions") from error
     if metadata.get("version") != VERSION:
         raise ModelFileError(
             f"{source} has format version {metadata.get('version')}, this fastlstm reads {VERSION}; install a newer one"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastlstm as fl
-from fastlstm.errors import OptionError
+from fastlstm.errors import LogFileError, ModelFileError, OptionError
 from fastlstm.training import callbacks, optimizers, schedules
 
 
@@ -138,6 +138,18 @@ def test_history_records_what_the_other_callbacks_add():
     ("make", "words"),
     [
         (lambda: callbacks.EarlyStopping(mode="up"), "mode='up'"),
+        (lambda: callbacks.EarlyStopping(monitor=None), "monitor=None; expected the name of a figure"),
+        (lambda: callbacks.EarlyStopping(patience=1.5), "patience is 1.5; expected a whole number"),
+        (lambda: callbacks.ReduceLROnPlateau(patience="x"), "patience is 'x'"),
+        (lambda: callbacks.ReduceLROnPlateau(cooldown=-1), "cooldown is -1"),
+        (lambda: callbacks.ReduceLROnPlateau(factor="x"), "factor='x'"),
+        (lambda: callbacks.ModelCheckpoint(None), "filepath is None; expected the path of a file"),
+        (lambda: callbacks.ModelCheckpoint(b"m"), "filepath is b'm'"),
+        (lambda: callbacks.CSVLogger(None), "filename is None"),
+        (lambda: callbacks.CSVLogger(""), "filename is ''"),
+        (lambda: callbacks.CSVLogger("log.csv", separator=", "), "separator=', '; expected one character"),
+        (lambda: callbacks.CSVLogger("log.csv", separator=None), "separator=None"),
+        (lambda: play(callbacks.ModelCheckpoint("m-{loss.a}"), [1]), "there is epoch, loss, val_loss"),
         (lambda: callbacks.ReduceLROnPlateau(factor=1.0), "factor=1.0"),
         (lambda: play(callbacks.EarlyStopping("val_acc"), [1]), "'val_acc' is not among loss, val_loss"),
         (lambda: play(callbacks.ModelCheckpoint("m-{auc}"), [1]), "asks for 'auc'; there is epoch, loss, val_loss"),
@@ -147,3 +159,47 @@ def test_history_records_what_the_other_callbacks_add():
 def test_mistakes(make, words):
     with pytest.raises(OptionError, match=words):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda path: callbacks.CSVLogger(path), LogFileError),
+        (lambda path: callbacks.ModelCheckpoint(path), ModelFileError),
+    ],
+    ids=["CSVLogger", "ModelCheckpoint"],
+)
+def test_a_missing_folder_is_told_before_the_first_epoch(tmp_path, make, error):
+    path = tmp_path / "no" / "file"
+    with pytest.raises(error, match=r"its folder is missing; make it first") as told:
+        make(path).on_train_begin()
+    assert isinstance(told.value, OSError)
+    assert str(told.value).count(str(path)) == 1
+    assert not path.parent.exists()
+    path.parent.mkdir()
+    make(path).on_train_begin()
+
+
+def test_a_folder_that_is_named_after_the_epoch_is_not_looked_for(tmp_path):
+    callbacks.ModelCheckpoint(tmp_path / "{epoch}" / "m").on_train_begin()
+
+
+def test_a_log_that_cannot_be_written(tmp_path):
+    with pytest.raises(LogFileError, match=f"CSVLogger: cannot write {tmp_path}: Is a directory"):
+        callbacks.CSVLogger(tmp_path).on_train_begin()
+    (tmp_path / "gone").mkdir()
+    logger = callbacks.CSVLogger(tmp_path / "gone" / "log.csv")
+    logger.on_train_begin()
+    (tmp_path / "gone" / "log.csv").unlink()
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(LogFileError, match="its folder is missing"):
+        logger.on_epoch_end(0, {"loss": 1.0})
+
+
+def test_a_log_to_go_on_with_that_is_none(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_bytes(b"\xff\xfe\x00epoch")
+    before = path.read_bytes()
+    with pytest.raises(LogFileError, match=r"log\.csv is no CSV file.*append=False"):
+        callbacks.CSVLogger(path, append=True).on_train_begin()
+    assert path.read_bytes() == before

@@ -7,7 +7,7 @@ import stat
 import numpy as np
 import pytest
 
-from fastlstm.errors import ModelFileError
+from fastlstm.errors import ModelFileError, OptionError
 from fastlstm.training import checkpoint
 from fastlstm.training.checkpoint import load_file, save_file
 from tests.tolerances import assert_bitwise_equal
@@ -131,10 +131,32 @@ def test_a_file_of_a_later_version(tmp_path, monkeypatch):
 
 
 def test_no_file_and_a_folder(tmp_path):
-    with pytest.raises(ModelFileError, match="nothing"):
+    with pytest.raises(ModelFileError, match=r"there is no file .*nothing; name one") as missing:
         load_file(tmp_path / "nothing")
-    with pytest.raises(ModelFileError, match=tmp_path.name):
+    with pytest.raises(ModelFileError, match=f"{tmp_path.name} is a folder; name the model file in it") as folder:
         load_file(tmp_path)
+    assert str(missing.value).count("nothing") == str(folder.value).count(str(tmp_path)) == 1
+
+
+def test_an_error_names_the_file_once(saved, monkeypatch):
+    """Whatever the reader says of it: a text with the path at its end, or a number with a text."""
+    for error in (OSError(f"Permission denied: {saved}"), PermissionError(13, "Permission denied", str(saved))):
+
+        def refuse(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr("safetensors.safe_open", refuse)
+        with pytest.raises(ModelFileError, match=r"cannot read .*Permission denied; look") as told:
+            load_file(saved)
+        assert str(told.value).count(str(saved)) == 1
+
+
+@pytest.mark.parametrize("path", [None, 5, b"m", "", True])
+def test_what_is_no_path(path, tensors):
+    with pytest.raises(OptionError, match=r"load: path is .*; expected the path of a file"):
+        load_file(path)
+    with pytest.raises(OptionError, match=r"save: path is .*; expected the path of a file"):
+        save_file(path, tensors, {})
 
 
 def test_a_missing_folder_is_named(tmp_path, tensors):
