@@ -321,8 +321,7 @@ class Sequential(Stack):
         NotBuiltError
             The model has no weights; or `optimizer` is asked for and the model is not compiled.
         OptionError
-            `optimizer` is asked for, but an optimizer, loss or metric of a class of your own, or a generator of
-            another kind, cannot be made again from a file.
+            `optimizer` is asked for, but an optimizer, loss, metric or generator of your own cannot be made again.
         ModelFileError
             The file cannot be written.
 
@@ -349,8 +348,8 @@ class Sequential(Stack):
             _, trained_by = self._compiled("save with optimizer=True")
             if compiled is None:
                 raise OptionError(
-                    "save: optimizer=True, but the model was compiled with an optimizer, loss or metric of a class of "
-                    "your own, which no file can make again; save without, and keep optimizer.state_dict() yourself"
+                    "save: optimizer=True, but an optimizer, loss or metric is of a class of your own, which no file "
+                    "can make again; save without, and keep optimizer.state_dict() yourself"
                 )
             tensors |= name_state(trained_by, self._names)
             config["generator"] = describe_generator(self.rng)

@@ -188,11 +188,7 @@ class ModelCheckpoint(_Monitor):
             return
         try:
             path = self.filepath.format(epoch=epoch + 1, **logs)
-        except (
-            LookupError,
-            ValueError,
-            AttributeError,
-        ) as error:  # a name or a format that Python's str.format does not know
+        except (LookupError, ValueError, AttributeError) as error:  # str.format knows no such name or format
             known = ", ".join(["epoch", *logs])
             raise OptionError(f"ModelCheckpoint: {self.filepath!r} asks for {error}; there is {known}") from None
         self.model.save(path, **({"optimizer": True} if self.save_optimizer else {}))
@@ -270,6 +266,8 @@ class LearningRateScheduler(Callback):
     """
 
     def __init__(self, schedule: Schedule):
+        if not callable(schedule):
+            raise OptionError(f"LearningRateScheduler: schedule={schedule!r}; expected one of fastlstm.schedules")
         self.schedule = schedule
 
     def on_train_begin(self) -> None:
@@ -348,5 +346,5 @@ class CSVLogger(Callback):
         missing = isinstance(error, FileNotFoundError)
         return LogFileError(
             f"CSVLogger: cannot write {self.path}: {'its folder is missing' if missing else error.strerror}; "
-            f"{'make it first' if missing else 'free some space'}, or choose another place"
+            f"{'make it first, or ' if missing else ''}choose another place"
         )

@@ -143,6 +143,7 @@ def test_history_records_what_the_other_callbacks_add():
         (lambda: callbacks.ReduceLROnPlateau(patience="x"), "patience is 'x'"),
         (lambda: callbacks.ReduceLROnPlateau(cooldown=-1), "cooldown is -1"),
         (lambda: callbacks.ReduceLROnPlateau(factor="x"), "factor='x'"),
+        (lambda: callbacks.LearningRateScheduler(0.1), "schedule=0.1"),
         (lambda: callbacks.ModelCheckpoint(None), "filepath is None; expected the path of a file"),
         (lambda: callbacks.ModelCheckpoint(b"m"), "filepath is b'm'"),
         (lambda: callbacks.CSVLogger(None), "filename is None"),
@@ -185,7 +186,7 @@ def test_a_folder_that_is_named_after_the_epoch_is_not_looked_for(tmp_path):
 
 
 def test_a_log_that_cannot_be_written(tmp_path):
-    with pytest.raises(LogFileError, match=f"CSVLogger: cannot write {tmp_path}: Is a directory"):
+    with pytest.raises(LogFileError, match=f"CSVLogger: cannot write {tmp_path}: Is a directory; choose"):
         callbacks.CSVLogger(tmp_path).on_train_begin()
     (tmp_path / "gone").mkdir()
     logger = callbacks.CSVLogger(tmp_path / "gone" / "log.csv")
