@@ -31,6 +31,8 @@ PAUSE = 0.003
 LEAST_ROUNDS, MOST_ROUNDS = 3, 15
 LONGEST_TURN = 0.03
 """Seconds that a turn repeats a short call."""
+LEAST_RACE = 0.05
+"""Seconds of a race whose cell has spent its share on making and comparing."""
 QUICK = 12.0
 """Seconds of a suite's quick run."""
 
@@ -104,16 +106,20 @@ def difference(expected: np.ndarray, given: np.ndarray | None) -> float:
 def race(
     contenders: list[Contender], first: Mapping[str, float], seconds: float, least: int = LEAST_ROUNDS
 ) -> dict[str, list[float]]:
-    """Return the median time of each contender's calls in each round; `first` says about how long a call takes."""
+    """Return the median time of each contender's calls in each round; `first` says about how long a call takes.
+
+    After the least rounds, one that would end too late is not begun.
+    """
     racers = [contender for contender in contenders if not contender.once]
     turn = min(LONGEST_TURN, seconds / (MOST_ROUNDS * len(racers)))
     times: dict[str, list[float]] = {racer.name: [] for racer in racers}
-    end = time.perf_counter() + seconds
+    now = time.perf_counter()
+    end, longest = now + seconds, 0.0
     gc.collect()
     gc.disable()
     try:
         for place in range(MOST_ROUNDS):
-            if place >= least and time.perf_counter() > end:
+            if place >= least and now + longest > end:
                 break
             start = place % len(racers)  # nobody always follows the same one
             for racer in racers[start:] + racers[:start]:
@@ -124,6 +130,8 @@ def race(
                 while time.perf_counter() < over - round_[-1]:
                     round_.append(timed(racer.call))
                 times[racer.name].append(statistics.median(round_))
+            began, now = now, time.perf_counter()
+            longest = max(longest, now - began)
     finally:
         gc.enable()
     return times | {c.name: [first[c.name]] * len(times[racers[0].name]) for c in contenders if c.once}
@@ -137,9 +145,11 @@ def timed(call: Callable[[], Any]) -> float:
 
 
 def time_cell(cell: Cell, seconds: float, least: int = LEAST_ROUNDS) -> dict[str, Any]:
-    """Compare, time and describe one cell, as JSON can hold it."""
+    """Compare, time and describe one cell, as JSON can hold it; making and comparing count among its seconds."""
+    end = time.perf_counter() + seconds
     contenders = cell.make()
-    times = race(contenders, check(cell, contenders), seconds, least)
+    first = check(cell, contenders)
+    times = race(contenders, first, max(LEAST_RACE, end - time.perf_counter()), least)
     ours = times[contenders[0].name]
     results = {}
     for contender in contenders:
@@ -193,7 +203,7 @@ def run_suite(name: str, cells: Iterable[Cell], seconds: float = QUICK) -> list[
     end = time.monotonic() + seconds
     done = []
     for place, cell in enumerate(todo):
-        record = time_cell(cell, max(0.05, (end - time.monotonic()) / (len(todo) - place)), least)
+        record = time_cell(cell, (end - time.monotonic()) / (len(todo) - place), least)
         done.append(record)
         figures = "".join(f"  {who} {r['seconds'][1] * 1e3:.3f} ms" for who, r in record["results"].items())
         print(f"{name} {record['label']}, {record['threads']} threads:{figures}", flush=True)

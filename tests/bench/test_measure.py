@@ -5,7 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from bench.measure import Cell, Contender, DifferentOutputError, machine, time_cell
+from bench import measure
+from bench.__main__ import SHARES, budget
+from bench.measure import Cell, Contender, DifferentOutputError, machine, run_suite, time_cell
 from bench.report import report
 
 
@@ -35,6 +37,38 @@ def test_a_yardstick_is_timed_but_not_compared():
 def test_the_ratio_is_the_peers_time_over_ours():
     record = time_cell(cell(contender("fastlstm", [1.0], 0.01), contender("slow", [1.0], 0.03, once=True)), 0.01)
     assert record["results"]["slow"]["ratio"][1] == pytest.approx(3.0, rel=0.4)
+
+
+def elapsed(call):
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def test_a_cells_share_pays_for_its_making_and_comparing():
+    slow = cell(contender("fastlstm", [1.0], 0.1), contender("peer", [1.0], 0.1))  # 0.4 s to compare, 0.2 s a round
+    assert 0.8 < elapsed(lambda: time_cell(slow, 1.0, least=1)) < 1.25
+    record = time_cell(slow, 0.3, least=1)  # spent before the race: the least rounds
+    assert record["results"]["peer"]["rounds"] == 1
+
+
+def test_a_suite_ends_in_time(monkeypatch):
+    monkeypatch.setattr(measure, "save", lambda name, value: None)
+    monkeypatch.setattr(measure, "QUICK", 0.0)
+    slow = cell(contender("fastlstm", [1.0], 0.1), contender("peer", [1.0], 0.1))  # 1.0 s at least
+    fast = cell(contender("fastlstm", [1.0], 0.001), contender("peer", [1.0], 0.001))
+    assert 1.3 < elapsed(lambda: run_suite("suite", [fast, slow], 2.0)) < 2.3
+
+
+def test_what_a_suite_leaves_goes_to_the_others():
+    assert sum(SHARES.values()) == pytest.approx(1.0)
+    suites = list(SHARES)
+    left = 300.0
+    for place, suite in enumerate(suites):
+        assert budget(suites[place:], left) == pytest.approx(300.0 * SHARES[suite])
+        left -= budget(suites[place:], left)
+    assert budget(suites[-1:], 90.0) == 90.0
+    assert budget(suites, -1.0) == 0.0
 
 
 def test_the_page_holds_every_cell_and_marks_the_misses():
