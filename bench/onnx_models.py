@@ -4,7 +4,7 @@ import numpy as np
 
 from .shapes import Problem
 
-__all__ = ["sequence_model", "step_model"]
+__all__ = ["language_step_model", "sequence_model", "step_model"]
 
 _GATES = (0, 3, 1, 2)
 """ONNX keeps i, o, f, c where we have i, f, g, o."""
@@ -33,7 +33,10 @@ def _serialized(
     graph = helper.make_graph(
         nodes,
         "lstm",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+        [
+            helper.make_tensor_value_info(name, TensorProto.INT64 if name == "ids" else TensorProto.FLOAT, shape)
+            for name, shape in inputs.items()
+        ],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
         [numpy_helper.from_array(value, name) for name, value in tensors.items()],
     )
@@ -70,3 +73,23 @@ def step_model(problem: Problem) -> bytes:
     node = helper.make_node("LSTM", ["x", "W0", "R0", "B0", "", "h", "c"], ["", "h1", "c1"], hidden_size=H)
     state = (1, N, H)
     return _serialized(problem, [node], {"x": (1, N, D), "h": state, "c": state}, {"h1": state, "c1": state}, {})
+
+
+def language_step_model(problem: Problem, tables: dict[str, np.ndarray]) -> bytes:
+    """Return a model of a language model's step: ids (1, N) and the state h, c (1, N, H) to logits (1, N, V) and state.
+
+    `tables` has the embedding (V, D), and output (H, V) with its bias (V,).
+    """
+    from onnx import helper
+
+    N, _, _, H, _, _ = problem.shape
+    nodes = [
+        helper.make_node("Gather", ["embedding", "ids"], ["x"]),
+        helper.make_node("LSTM", ["x", "W0", "R0", "B0", "", "h", "c"], ["", "h1", "c1"], hidden_size=H),
+        helper.make_node("MatMul", ["h1", "output"], ["product"]),
+        helper.make_node("Add", ["product", "bias"], ["logits"]),
+    ]
+    state = {"h": (1, N, H), "c": (1, N, H)}
+    after = {f"{name}1": shape for name, shape in state.items()}
+    logits = {"logits": (1, N, len(tables["bias"]))}
+    return _serialized(problem, nodes, {"ids": (1, N)} | state, logits | after, tables)

@@ -20,6 +20,7 @@ TITLES = {
     "streaming": "Streaming: one step, N = 1, state carried",
     "ragged": "Ragged batches, training",
     "language_model": "Training a language model: one step, Adam and clipping included",
+    "generation": "Generating text: one sequence, drawn by top-k",
     "startup": "Start-up: a fresh process to its first result",
 }
 HEAD = """# Benchmarks

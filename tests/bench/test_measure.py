@@ -8,7 +8,7 @@ import pytest
 from bench import measure
 from bench.__main__ import SHARES, budget
 from bench.measure import Cell, Contender, DifferentOutputError, machine, run_suite, time_cell
-from bench.report import report
+from bench.report import TITLES, report
 
 
 def contender(name, value, seconds=0.0, **options):
@@ -47,7 +47,7 @@ def elapsed(call):
 
 def test_a_cells_share_pays_for_its_making_and_comparing():
     slow = cell(contender("fastlstm", [1.0], 0.1), contender("peer", [1.0], 0.1))  # 0.4 s to compare, 0.2 s a round
-    assert 0.8 < elapsed(lambda: time_cell(slow, 1.0, least=1)) < 1.25
+    assert 0.55 < elapsed(lambda: time_cell(slow, 1.0, least=1)) < 1.25
     record = time_cell(slow, 0.3, least=1)  # spent before the race: the least rounds
     assert record["results"]["peer"]["rounds"] == 1
 
@@ -57,11 +57,12 @@ def test_a_suite_ends_in_time(monkeypatch):
     monkeypatch.setattr(measure, "QUICK", 0.0)
     slow = cell(contender("fastlstm", [1.0], 0.1), contender("peer", [1.0], 0.1))  # 1.0 s at least
     fast = cell(contender("fastlstm", [1.0], 0.001), contender("peer", [1.0], 0.001))
-    assert 1.3 < elapsed(lambda: run_suite("suite", [fast, slow], 2.0)) < 2.3
+    assert 1.0 < elapsed(lambda: run_suite("suite", [fast, slow], 2.0)) < 2.3
 
 
 def test_what_a_suite_leaves_goes_to_the_others():
     assert sum(SHARES.values()) == pytest.approx(1.0)
+    assert SHARES.keys() == TITLES.keys()  # what is run is reported
     suites = list(SHARES)
     left = 300.0
     for place, suite in enumerate(suites):
