@@ -11,6 +11,7 @@ from ..data.vocabulary import Vocabulary
 from ..decode.beam import beam_search
 from ..decode.beam_options import Constraints
 from ..decode.sampling import sample
+from ..decode.sampling_options import SamplingOptions
 from ..errors import OptionError
 from .language_network import LanguageNetwork, NetworkState
 
@@ -124,13 +125,17 @@ def _drawn(
     state: NetworkState,
 ) -> Iterator[int]:
     rng = np.random.default_rng(options.seed)
-    temperature = 0.0 if options.chosen == "greedy" else options.temperature
+    choices = {
+        "temperature": 0.0 if options.chosen == "greedy" else options.temperature,
+        "top_k": options.top_k,
+        "top_p": options.top_p,
+        "banned_ids": None if vocabulary.unknown is None else (vocabulary.unknown,),
+    }
+    sampling = SamplingOptions().replaced({name: value for name, value in choices.items() if value is not None})
+    stream = network.stream(state)
     last = np.array([token])
     for _ in range(length):
-        logits, state = network.step(last, state)
-        if vocabulary.unknown is not None:
-            logits[:, vocabulary.unknown] = -np.inf
-        last = sample(logits, temperature=temperature, top_k=options.top_k, top_p=options.top_p, rng=rng)
+        last = sample(stream.step(last), options=sampling, rng=rng)
         yield int(last[0])
 
 

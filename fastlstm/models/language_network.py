@@ -20,6 +20,7 @@ from ..kernels import team
 from ..kernels.softmax import cross_entropy, softmax_cross_entropy
 from ..layers import LSTM, Dense, Dropout, Embedding, LSTMState
 from ..layers.base import Gradients, Run
+from ..layers.streaming import Stream
 from .language_options import LanguageModelOptions
 
 __all__ = ["LanguageNetwork", "NetworkState", "Step"]
@@ -114,6 +115,13 @@ class LanguageNetwork:
         """Read one token of each of B sequences (B,); return the logits of what follows (B, V), and the state."""
         hidden, after, _ = self._hidden(Packed(tokens, np.array([len(tokens)])), state, self._inference)
         return self.logits(hidden.rows), after
+
+    def stream(self, state: NetworkState) -> Stream:
+        """Return a stream that goes on from `state`: ids (B,) in, logits (B, V) out, as by `step`, in buffers kept."""
+        stream = Stream([self.embedding, *self.lstms, self.output], len(state[0].h))
+        values = (value for part in state for value in (part.h, part.c))
+        stream.load_state_dict(dict(zip(stream.state_dict(), values, strict=True)))
+        return stream
 
     def logits(self, hidden: NDArray[Any]) -> NDArray[Any]:
         """Return the logits (M, V) of rows (M, H) of the last layer's h."""

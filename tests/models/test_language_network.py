@@ -80,6 +80,22 @@ def assert_gradients_of(model, window, state):
     model.changed()  # the check has put every weight back
 
 
+@pytest.mark.parametrize("options", [{"layers": 2, "dropout": 0.4}, {"tied": True, "hidden": 3}])
+def test_a_stream_goes_on_as_steps_do(rng, options):
+    model = network(**options)
+    state = begin = random_state(model, 3, rng)
+    kept = [part.copy() for layer in begin for part in layer]
+    stream = model.stream(begin)
+    for ids in rng.integers(0, VOCABULARY, (5, 3)):
+        logits, state = model.step(ids, state)
+        assert_bitwise_equal(stream.step(ids), logits)
+    after = [part for layer in state for part in layer]
+    for value, part in zip(stream.state_dict().values(), after, strict=True):
+        assert_bitwise_equal(value, part)
+    for part, copy in zip((part for layer in begin for part in layer), kept, strict=True):
+        assert_bitwise_equal(part, copy, what="a state that went in")
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"layers": 2}, {"tied": True, "hidden": 3}, {"layers": 2, "dropout": 0.4, "hidden": 4}]
 )
