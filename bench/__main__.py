@@ -1,4 +1,4 @@
-"""Run the suites one after the other, each in a fresh process, and write the report: ``python -m bench --seconds 300``.
+"""Run the suites one after the other, each in a fresh process, and write the report: ``python -m bench --seconds 600``.
 
 A fresh process for each suite, so that no suite inherits another's memory or thread pools.
 """

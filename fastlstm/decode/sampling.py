@@ -269,8 +269,10 @@ def _plan(
             return _plan_of.__wrapped__(temperature, top_k, top_p, min_p, **more)
     if not isinstance(options, SamplingOptions):
         raise OptionError(f"options must be SamplingOptions, got {type(options).__name__}; build one, or use keywords")
+    if temperature is top_k is top_p is min_p is None and not more:
+        return options.plan
     changes = _given(temperature, top_k, top_p, min_p, more)
-    return options.replaced(changes).plan if changes else options.plan
+    return options.replaced(changes).plan
 
 
 def _bit_generator(rng: Any) -> np.random.BitGenerator:
