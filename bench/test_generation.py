@@ -29,8 +29,8 @@ FIRST = 0
 """The id that all begin with."""
 GIVEN = np.random.default_rng(1).integers(V, size=50)
 """The text whose logits are compared."""
-LOGITS_SPREAD = 40.0
-"""What makes the output layer's weights so large that some characters are far more probable than others."""
+SPREADS = {"embedding.weight": 5.0, "output.weight": 0.4, "output.bias": 0.1}
+"""Standard deviations of weights: as after training, what was read matters and some characters are far likelier."""
 
 Step = Callable[[int, Any], tuple[np.ndarray, Any]]
 """From an id and a state, None at first, to the logits (V,) of the next id and the state."""
@@ -45,8 +45,7 @@ def weights() -> dict[str, np.ndarray]:
     """Return all weights by torch's names."""
     rng = np.random.default_rng(2)
     shapes = {"embedding.weight": (V, E), "output.weight": (V, H), "output.bias": (V,)}
-    made = {name: rng.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}
-    made["output.weight"] *= np.float32(LOGITS_SPREAD / H)
+    made = {name: np.float32(SPREADS[name]) * rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
     return made | {f"lstm.{name}": value for name, value in problem().weights.items()}
 
 
