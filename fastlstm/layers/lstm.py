@@ -27,7 +27,7 @@ _FEW = 4
 """Sequences from which on cores share the sequences rather than the units."""
 
 _SPLIT_WEIGHTS = 1 << 17
-"""Recurrent weights from which on sharing the units of a step pays for meeting after it: H >= 182, 128 gains nothing."""
+"""Recurrent weights from which on sharing the units of a step pays for meeting after it: 128 units gain nothing."""
 
 
 class LSTMState(NamedTuple):
