@@ -86,18 +86,28 @@ class FastLSTM:
 
     @classmethod
     def streaming(cls, problem: Problem, threads: int) -> list[Contender]:
-        """Call the layer on one step, its state going in and coming out."""
+        """Step a stream, which holds its state; and call the layer, its state going in and coming out."""
         fl.set_num_threads(threads)
-        lstm = fl.LSTM(problem.shape.H, return_state=True)
+        lstm = fl.LSTM(problem.shape.H, return_state=True, name="lstm")
         lstm.load_state_dict(problem.weights)
-        x, state = problem.x[:, 0], None
+        x, state, stream = problem.x[:, 0], None, fl.Stream([lstm], len(problem.x))
+
+        def step() -> fl.Stream:
+            stream.step(x)
+            return stream
 
         def call() -> Any:
             nonlocal state
             _, state = lstm(x[:, None], initial_state=state)
             return state
 
-        return [Contender(OURS, call, lambda state: {"h": state.h, "c": state.c})]
+        def read(stream: fl.Stream) -> dict[str, np.ndarray]:
+            return {name: stream.state_dict()[f"lstm.{name}"] for name in "hc"}
+
+        return [
+            Contender(OURS, step, read),
+            Contender(f"{OURS}, lstm(x, state)", call, lambda state: {"h": state.h, "c": state.c}),
+        ]
 
 
 def list_of(dy: np.ndarray, batch: Any) -> Any:

@@ -26,6 +26,9 @@ _CHUNK_ELEMENTS = 1 << 17
 _FEW = 4
 """Sequences from which on cores share the sequences rather than the units."""
 
+_STEPS = 8
+"""Steps below which the other core would come too late for its share of the units."""
+
 _SPLIT_WEIGHTS = 1 << 17
 """Recurrent weights from which on sharing the units of a step pays for meeting after it: 128 units gain nothing."""
 
@@ -215,7 +218,8 @@ class LSTM(Layer):
         cells[:, self.units :] = 0.0
         cells[:, : self.units] = c0
         cost = 0.08 * len(x.rows) * self.units * (self.units + features + 32)
-        if count < _FEW and 4 * stride * self.units >= _SPLIT_WEIGHTS and team.threads_for(cost, 2) > 1:
+        split = count < _FEW and len(x.batch_sizes) >= _STEPS and 4 * stride * self.units >= _SPLIT_WEIGHTS
+        if split and team.threads_for(cost, 2) > 1:
             return self._infer_split(x, hidden, c0, cost), None
         parts = team.threads_for(cost, count)
         height = max(count, min(_CHUNK_ELEMENTS // (4 * stride), len(x.rows)))
