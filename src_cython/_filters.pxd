@@ -12,12 +12,12 @@ from libc.math cimport INFINITY, exp, fabs, fmin, isinf, log, sqrt
 from libc.stdint cimport int32_t, int64_t
 
 from _select cimport (
-    count_at_least, cumulate, gather, mask, mask_weighed, midpoint, next_at_least, next_between, rank_of, real, row_max,
-    smallest_at_least, sort_candidates, sum_above, top_k_threshold, value_of, weigh_cumulate, weight_histogram,
+    ROW_LANES, count_at_least, cumulate, gather, mask, mask_weighed, midpoint, next_at_least, next_between, rank_of, real, row_max,
+    smallest_at_least, sort_candidates, sum_above, top_k_threshold, value_of, weigh_cumulate,
 )
 
 cdef enum:
-    BUCKETS = 512  # of the histogram that finds the cut by mass
+    SAMPLE = 3072  # candidates, or up to twice as many, that tell about where the cut by mass is
     FEW = 32  # candidates that are sorted rather than narrowed further
 
 
@@ -34,7 +34,6 @@ cdef struct Row:
     void* part  # real[V + V / ROW_LANES + 2] scratch: the candidates near a cut
     void* part_weight  # real[V] scratch
     double* sums  # double[V / ROW_BLOCK + 1] cumulative weights
-    double* histogram  # double[4 * BUCKETS] scratch
 
 
 # ``e`` (real[V], the weights) is the argument that tells every function below the type of the row's arrays.
@@ -102,10 +101,10 @@ cdef inline void cut_by_share(
 
     ``cut`` is the key of the last of them; of the candidates of that very key the first ``skip`` are not needed.
 
-    The cut is the smallest key that is still wanted given the weight above it. In a long row a histogram of the
-    weight over the keys finds the few per cent of the candidates it is among; then it is bracketed by bisection, one
-    vectorised pass a step, first over the values of the keys, then (keys that are not spread out) over their bit
-    patterns; at last the few keys in the bracket are sorted.
+    The cut is the smallest key that is still wanted given the weight above it. In a long row a sample tells the few
+    per cent of the candidates it is among; then it is bracketed by bisection, one vectorised pass a step, first over
+    the values of the keys, then (keys that are not spread out) over their bit patterns; at last the few keys in the
+    bracket are sorted.
     """
     cdef const real* weight = e
     cdef Py_ssize_t n = row.n
@@ -113,8 +112,8 @@ cdef inline void cut_by_share(
     cdef real high = row_max(key, n, &nan), low, value
     cdef double before = 0
     cdef int64_t below = rank_of(<real>-INFINITY) - 1, above = rank_of(high), middle  # the cut is in (below, above]
-    if n > 8 * BUCKETS:
-        before = gather_bucket(row, e, key, high, share, &n)
+    if n > 4096:
+        before = gather_near(row, e, key, high, share, &n)
         key, weight = <const real*>row.part, <const real*>row.part_weight
         above = rank_of(row_max(key, n, &nan))
         below = rank_of(smallest_at_least(key, n, <real>-INFINITY)) - 1
@@ -150,32 +149,55 @@ cdef inline Py_ssize_t between(const real* key, Py_ssize_t n, int64_t below, int
     return count_at_least(key, n, low) - count_at_least(key, n, high)
 
 
-cdef inline double gather_bucket(
+cdef inline double gather_near(
     Row* row, const real* e, const real* key, real top, real share, Py_ssize_t* near
 ) noexcept nogil:
-    """Move the keys and weights of the histogram's bucket that the cut is in to ``part``; return the weight above it.
+    """Move the keys and weights of the few candidates that the cut is among to ``part``; return the weight above them.
 
-    Keys are logarithms, so what is log(n) + 8 below the top, and shares the last bucket, holds less than exp(-8) of
-    the weight.
+    The sample makes a guess, with a margin; where the weights say that it is wrong, the margin is widened.
     """
-    cdef Py_ssize_t i
-    cdef int32_t bucket = 0
-    cdef double before = 0
-    cdef double* histogram = row.histogram
-    cdef real scale = <real>((BUCKETS - 1) / (log(<double>row.n) + 8))
-    weight_histogram(key, e, row.n, top, scale, BUCKETS - 1, histogram)
-    # The cut is in the last bucket whose first candidate is wanted and that is not empty.
-    for i in range(BUCKETS):
-        if histogram[i] > 0:
-            if not wanted(before, row.total, share):
-                break
-            bucket = <int32_t>i
-            before += histogram[i]
-    before -= histogram[bucket]
-    near[0] = gather(
-        key, e, row.n, top, scale, BUCKETS - 1, bucket, <real*>row.part, <real*>row.part_weight
-    )
-    return before
+    cdef real* part = <real*>row.part
+    cdef real* weight = <real*>row.part_weight
+    cdef Py_ssize_t n = row.n, step = max(n // SAMPLE, <Py_ssize_t>2) * ROW_LANES, start, i, size
+    cdef double target = (1 - share) * row.total * ROW_LANES / step, margin = 0.125, before
+    cdef real low, high
+    while margin < 1:
+        start, size = 0, 0
+        while start + ROW_LANES <= n:
+            for i in range(start, start + ROW_LANES):
+                part[size], weight[size] = key[i], e[i]
+                size += 1
+            start += step
+        low = weight_edge(<const real*>part, <const real*>weight, size, n, top, target * (1 - margin), False)
+        high = weight_edge(<const real*>part, <const real*>weight, size, n, top, target * (1 + margin), True)
+        before = sum_above(key, e, n, high)
+        near[0] = gather(key, e, n, low, high, part, weight)
+        if wanted(before, row.total, share) and not wanted(
+            before + sum_above(<const real*>part, <const real*>weight, near[0], <real>-INFINITY), row.total, share
+        ):
+            return before
+        margin *= 4
+    near[0] = gather(key, e, n, <real>-INFINITY, top, part, weight)
+    return 0
+
+
+cdef inline real weight_edge(
+    const real* key, const real* e, Py_ssize_t n, Py_ssize_t of, real top, double target, bint above
+) noexcept nogil:
+    """About the key that ``target`` of the weight is below, from the side that is asked for; found by bisection.
+
+    Keys are logarithms, so what is log(of) + 8 below the top holds less than exp(-8) of the weight of that many.
+    """
+    cdef real low = <real>(top - log(<double>of) - 8), high = top, value
+    cdef double total = sum_above(key, e, n, <real>-INFINITY)
+    cdef int step
+    for step in range(10):
+        value = low + (high - low) / 2
+        if total - sum_above(key, e, n, value) < target:
+            low = value
+        else:
+            high = value
+    return high if above else low
 
 
 cdef inline void walk_bracket(

@@ -57,37 +57,67 @@ static inline __attribute__((always_inline)) REAL ROW_NAME(exp1)(REAL x)
     return x > ROW_LOWEST ? p * power : (REAL)0;
 }
 
-/* The largest of x, and in *nan whether one of them is NaN. NaNs are passed over; -inf for n = 0. */
-static ROW_CLONES REAL ROW_NAME(max)(const REAL *x, ptrdiff_t n, int *nan)
+/* The largest of x, and in *nan whether one of them is NaN. NaNs are passed over; -inf for n = 0. best[j] = the largest
+ * of x[j], x[j + ROW_LANES], ... of the whole blocks. */
+static inline __attribute__((always_inline)) REAL ROW_NAME(lane_maxima)(const REAL *x, ptrdiff_t n, REAL *best,
+                                                                         int *nan)
 {
-    REAL best[ROW_LANES], top = -INFINITY;
-    ROW_INT bad[ROW_LANES], any = 0;
+    enum { HALF = ROW_LANES / 2 };
+    REAL most[HALF], top = -INFINITY;
+    ROW_INT bad[HALF] = {0}, any = 0;
     ptrdiff_t i = 0;
-    for (int j = 0; j < ROW_LANES; j++) {
+    for (int j = 0; j < ROW_LANES; j++)
         best[j] = -INFINITY;
-        bad[j] = 0;
-    }
     for (; i + ROW_LANES <= n; i += ROW_LANES)
-        for (int j = 0; j < ROW_LANES; j++) {
-            REAL v = x[i + j];
-            best[j] = v > best[j] ? v : best[j];
-            bad[j] |= v != v;
+        for (int j = 0; j < HALF; j++) {
+            REAL u = x[i + j], v = x[i + j + HALF];
+            best[j] = u > best[j] ? u : best[j];
+            best[j + HALF] = v > best[j + HALF] ? v : best[j + HALF];
+            bad[j] = __builtin_isunordered(u, v) ? 1 : bad[j]; /* one comparison for two numbers */
         }
     for (; i < n; i++) {
         top = x[i] > top ? x[i] : top;
         any |= x[i] != x[i];
     }
-    for (int width = ROW_LANES / 2; width >= 4; width /= 2)
-        for (int j = 0; j < width; j++) {
-            best[j] = best[j + width] > best[j] ? best[j + width] : best[j];
-            bad[j] |= bad[j + width];
-        }
-    for (int j = 0; j < 4; j++) {
-        top = best[j] > top ? best[j] : top;
+    /* Halved step by step, and written out, so that all of it stays in registers. */
+    for (int j = 0; j < 16; j++)
+        most[j] = best[j + 16] > best[j] ? best[j + 16] : best[j];
+    for (int j = 0; j < 8; j++)
+        most[j] = most[j + 8] > most[j] ? most[j + 8] : most[j];
+    for (int j = 0; j < 4; j++)
+        most[j] = most[j + 4] > most[j] ? most[j + 4] : most[j];
+    for (int j = 0; j < 4; j++)
+        top = most[j] > top ? most[j] : top;
+    for (int j = 0; j < HALF; j++)
         any |= bad[j];
-    }
     *nan = any != 0;
     return top;
+}
+
+static ROW_CLONES REAL ROW_NAME(max)(const REAL *x, ptrdiff_t n, int *nan)
+{
+    REAL best[ROW_LANES];
+    return ROW_NAME(lane_maxima)(x, n, best, nan);
+}
+
+/* The lowest i with the largest x[i], and *nan as above; 0 where all of x is -inf. n >= 1. */
+static ROW_CLONES ptrdiff_t ROW_NAME(first_maximum)(const REAL *x, ptrdiff_t n, int *nan)
+{
+    REAL best[ROW_LANES];
+    REAL top = ROW_NAME(lane_maxima)(x, n, best, nan);
+    ptrdiff_t whole = n - n % ROW_LANES, at = 0;
+    uint32_t lanes = 0;
+    for (int j = 0; j < ROW_LANES; j++)
+        lanes |= (uint32_t)(best[j] == top) << j;
+    if (whole && lanes && !(lanes & (lanes - 1))) { /* one lane has it: no branch here depends on where */
+        x += __builtin_ctz(lanes);
+        for (ptrdiff_t i = whole - ROW_LANES; i >= 0; i -= ROW_LANES)
+            at = x[i] == top ? i : at;
+        return at + __builtin_ctz(lanes);
+    }
+    while (at < n - 1 && !(x[at] >= top)) /* equals, or it stands after the whole blocks: rare or short */
+        at++;
+    return at;
 }
 
 /* maxima[b] = the largest of x[b * ROW_LANES ... ]; ceil(n / ROW_LANES) of them. x holds no NaN. */
@@ -195,20 +225,38 @@ static ROW_CLONES void ROW_NAME(exp)(const REAL *x, ptrdiff_t n, REAL top, REAL 
         e[i] = ROW_NAME(exp1)((x[i] - top) * scale);
 }
 
+/* Half of the lanes, a quarter and so on, as vectors. The compiler cuts them to the registers there are; arrays of
+ * partial sums it would store and load again in every turn. */
+typedef REAL ROW_NAME(vec16) __attribute__((vector_size(16 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+typedef REAL ROW_NAME(vec8) __attribute__((vector_size(8 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+typedef REAL ROW_NAME(vec4) __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+typedef ROW_INT ROW_NAME(mask16) __attribute__((vector_size(16 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+#define VEC ROW_NAME(vec16)
+#define MASK ROW_NAME(mask16)
+#define LOAD(from) (*(const VEC *)(from))
+
+/* The sum of ROW_LANES partial sums, the first half in a and the second in b. */
+static inline __attribute__((always_inline)) REAL ROW_NAME(lane_sum)(const VEC *a, const VEC *b)
+{
+    VEC half = *a + *b;
+    ROW_NAME(vec8) quarter = ((const ROW_NAME(vec8) *)&half)[0] + ((const ROW_NAME(vec8) *)&half)[1];
+    ROW_NAME(vec4) eighth = ((const ROW_NAME(vec4) *)&quarter)[0] + ((const ROW_NAME(vec4) *)&quarter)[1];
+    return (eighth[0] + eighth[2]) + (eighth[1] + eighth[3]);
+}
+
 /* The sum of e, n <= ROW_BLOCK, in the one order that every sum of this file has. */
 static inline __attribute__((always_inline)) double ROW_NAME(block_sum)(const REAL *e, ptrdiff_t n)
 {
-    REAL lanes[ROW_LANES] = {0}, sum = 0;
+    VEC a = {0}, b = {0};
+    REAL sum = 0;
     ptrdiff_t k = 0;
-    for (; k + ROW_LANES <= n; k += ROW_LANES)
-        for (int j = 0; j < ROW_LANES; j++)
-            lanes[j] += e[k + j];
+    for (; k + ROW_LANES <= n; k += ROW_LANES) {
+        a += LOAD(e + k);
+        b += LOAD(e + k + 16);
+    }
     for (; k < n; k++)
         sum += e[k];
-    for (int width = ROW_LANES / 2; width >= 1; width /= 2)
-        for (int j = 0; j < width; j++)
-            lanes[j] += lanes[j + width];
-    return (double)(sum + lanes[0]);
+    return (double)(sum + ROW_NAME(lane_sum)(&a, &b));
 }
 
 /* Below, sums[b] = e[0] + ... + e[(b + 1) * ROW_BLOCK - 1]: ceil(n / ROW_BLOCK) cumulative sums of the weights e, of
@@ -266,75 +314,45 @@ static ROW_CLONES double ROW_NAME(sum_above)(const REAL *restrict key, const REA
 {
     double total = 0;
     for (ptrdiff_t i = 0; i < n; i += ROW_BLOCK) {
-        REAL kept[ROW_BLOCK];
-        ptrdiff_t size = n - i < ROW_BLOCK ? n - i : ROW_BLOCK;
-        for (ptrdiff_t k = 0; k < size; k++)
-            kept[k] = key[i + k] > above ? e[i + k] : (REAL)0;
-        total += ROW_NAME(block_sum)(kept, size);
+        VEC a = {0}, b = {0};
+        REAL sum = 0;
+        ptrdiff_t end = n - i < ROW_BLOCK ? n : i + ROW_BLOCK, k = i;
+        for (; k + ROW_LANES <= end; k += ROW_LANES) {
+            a += (VEC)((MASK)LOAD(e + k) & (LOAD(key + k) > above));
+            b += (VEC)((MASK)LOAD(e + k + 16) & (LOAD(key + k + 16) > above));
+        }
+        for (; k < end; k++)
+            sum += key[k] > above ? e[k] : (REAL)0;
+        total += (double)(sum + ROW_NAME(lane_sum)(&a, &b));
     }
     return total;
 }
 
-/* bucket[i] = min(floor((top - key[i]) * scale), last), for top >= every key: a bucket number that never falls as
- * the key falls, so that whole buckets compare as their keys do. */
-static inline __attribute__((always_inline)) void ROW_NAME(buckets)(const REAL *restrict key, ptrdiff_t n, REAL top,
-                                                                     REAL scale, int32_t last, int32_t *restrict bucket)
+/* Copy the key and the weight of those with low <= key <= high to part and part_weight, in order; return how many
+ * there are. Both have room for all n. */
+static ROW_CLONES ptrdiff_t ROW_NAME(gather)(const REAL *restrict key, const REAL *restrict e, ptrdiff_t n, REAL low,
+                                              REAL high, REAL *restrict part, REAL *restrict part_weight)
 {
-    for (ptrdiff_t i = 0; i < n; i++) {
-        REAL far = (top - key[i]) * scale;
-        bucket[i] = (int32_t)(far < (REAL)last ? far : (REAL)last);
+    ptrdiff_t kept = 0, i = 0;
+    for (; i + ROW_LANES <= n; i += ROW_LANES) {
+        uint32_t hits = 0;
+        for (int j = 0; j < ROW_LANES; j++)
+            hits |= (uint32_t)((key[i + j] >= low) & (key[i + j] <= high)) << j;
+        ptrdiff_t place = kept;
+        kept += __builtin_popcount(hits);
+        do /* four at a time, kept or not: a branch for each would often be foretold wrongly */
+            for (int j = 0; j < 4; j++, hits &= hits - 1, place++) {
+                ptrdiff_t k = i + __builtin_ctz(hits | 1u << 31);
+                part[place] = key[k];
+                part_weight[place] = e[k];
+            }
+        while (hits);
     }
-}
-
-/* histogram[b] = the sum of the e in bucket b, of last + 1 buckets. The array has 4 * (last + 1): four histograms
- * side by side, or one sum would wait for the one before it where neighbours share a bucket. */
-static ROW_CLONES void ROW_NAME(histogram)(const REAL *restrict key, const REAL *restrict e, ptrdiff_t n, REAL top,
-                                            REAL scale, int32_t last, double *restrict histogram)
-{
-    double *h0 = histogram, *h1 = h0 + last + 1, *h2 = h1 + last + 1, *h3 = h2 + last + 1;
-    for (ptrdiff_t i = 0; i < 4 * ((ptrdiff_t)last + 1); i++)
-        histogram[i] = 0;
-    for (ptrdiff_t i = 0; i < n; i += ROW_BLOCK) {
-        int32_t bucket[ROW_BLOCK];
-        ptrdiff_t size = n - i < ROW_BLOCK ? n - i : ROW_BLOCK, k = 0;
-        ROW_NAME(buckets)(key + i, size, top, scale, last, bucket);
-        for (; k + 4 <= size; k += 4) {
-            h0[bucket[k]] += e[i + k];
-            h1[bucket[k + 1]] += e[i + k + 1];
-            h2[bucket[k + 2]] += e[i + k + 2];
-            h3[bucket[k + 3]] += e[i + k + 3];
+    for (; i < n; i++)
+        if (key[i] >= low && key[i] <= high) {
+            part[kept] = key[i];
+            part_weight[kept++] = e[i];
         }
-        for (; k < size; k++)
-            h0[bucket[k]] += e[i + k];
-    }
-    for (ptrdiff_t b = 0; b <= last; b++)
-        h0[b] = (h0[b] + h1[b]) + (h2[b] + h3[b]);
-}
-
-/* Copy the key and the weight of those in one bucket to part and part_weight; return how many there are. Both have
- * room for all n. */
-static ROW_CLONES ptrdiff_t ROW_NAME(gather)(const REAL *restrict key, const REAL *restrict e, ptrdiff_t n, REAL top,
-                                              REAL scale, int32_t last, int32_t wanted, REAL *restrict part,
-                                              REAL *restrict part_weight)
-{
-    ptrdiff_t kept = 0;
-    for (ptrdiff_t i = 0; i < n; i += ROW_LANES) {
-        int32_t bucket[ROW_LANES], hit = 0;
-        ptrdiff_t size = n - i < ROW_LANES ? n - i : ROW_LANES;
-        if (size == ROW_LANES) { /* few blocks hold one at all */
-            ROW_NAME(buckets)(key + i, ROW_LANES, top, scale, last, bucket);
-            for (int j = 0; j < ROW_LANES; j++)
-                hit |= bucket[j] == wanted;
-            if (!hit)
-                continue;
-        } else
-            ROW_NAME(buckets)(key + i, size, top, scale, last, bucket);
-        for (ptrdiff_t k = 0; k < size; k++) {
-            part[kept] = key[i + k];
-            part_weight[kept] = e[i + k];
-            kept += bucket[k] == wanted;
-        }
-    }
     return kept;
 }
 
@@ -351,14 +369,26 @@ static ROW_CLONES double ROW_NAME(mask_weighed)(const REAL *key, ptrdiff_t n, RE
 {
     double total = 0;
     for (ptrdiff_t i = 0; i < n; i += ROW_BLOCK) {
-        REAL kept[ROW_BLOCK];
-        ptrdiff_t size = n - i < ROW_BLOCK ? n - i : ROW_BLOCK;
-        for (ptrdiff_t k = 0; k < size; k++)
-            kept[k] = key[i + k] >= cut ? e[i + k] : (REAL)0;
-        for (ptrdiff_t k = i; k < i + size; k++)
-            y_out[k] = key[k] >= cut ? y[k] : -(REAL)INFINITY;
-        memcpy(e + i, kept, (size_t)size * sizeof *e);
-        sums[i / ROW_BLOCK] = total += ROW_NAME(block_sum)(kept, size);
+        VEC a = {0}, b = {0};
+        REAL sum = 0;
+        ptrdiff_t end = n - i < ROW_BLOCK ? n : i + ROW_BLOCK, k = i;
+        for (; k + ROW_LANES <= end; k += ROW_LANES)
+            for (int half = 0; half < ROW_LANES; half += 16) {
+                MASK in = LOAD(key + k + half) >= cut;
+                VEC weight = (VEC)((MASK)LOAD(e + k + half) & in), none = (VEC){0} - (REAL)INFINITY;
+                *(VEC *)(y_out + k + half) = (VEC)(((MASK)LOAD(y + k + half) & in) | ((MASK)none & ~in));
+                *(VEC *)(e + k + half) = weight;
+                if (half)
+                    b += weight;
+                else
+                    a += weight;
+            }
+        for (; k < end; k++) {
+            int in = key[k] >= cut;
+            y_out[k] = in ? y[k] : -(REAL)INFINITY;
+            sum += e[k] = in ? e[k] : (REAL)0;
+        }
+        sums[i / ROW_BLOCK] = total += (double)(sum + ROW_NAME(lane_sum)(&a, &b));
     }
     return total;
 }
@@ -380,3 +410,6 @@ static inline REAL ROW_NAME(unrank)(ROW_INT rank)
     return x;
 }
 #undef ROW_LOWEST
+#undef VEC
+#undef MASK
+#undef LOAD

@@ -3,7 +3,7 @@
 from cpython.mem cimport PyMem_RawMalloc
 from libc.stdint cimport int32_t
 
-from _filters cimport BUCKETS, Row
+from _filters cimport Row
 from _select cimport ROW_BLOCK, ROW_LANES
 
 
@@ -25,14 +25,13 @@ cdef inline void* new_scratch(
     cdef Py_ssize_t reals = padded(V * itemsize), ints = padded(V * sizeof(int32_t))
     cdef Py_ssize_t blocks = padded((V // ROW_BLOCK + 2) * sizeof(double))
     cdef Py_ssize_t extra = padded((V // ROW_LANES + 2) * itemsize)
-    cdef void* memory = PyMem_RawMalloc(5 * reals + extra + 2 * ints + blocks + padded(4 * BUCKETS * sizeof(double)))
+    cdef void* memory = PyMem_RawMalloc(5 * reals + extra + 2 * ints + blocks)
     cdef char* space = <char*>memory
     if memory == NULL:
         raise MemoryError(f"sampling could not allocate scratch for {V} columns")
     row.own = carve(&space, reals)
     e[0] = carve(&space, reals)
     row.sums = <double*>carve(&space, blocks)
-    row.histogram = <double*>carve(&space, 4 * BUCKETS * sizeof(double))
     row.part = carve(&space, reals + extra)
     row.part_weight = carve(&space, reals)
     row.id_space = <int32_t*>carve(&space, ints)

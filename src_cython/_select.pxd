@@ -19,6 +19,8 @@ cdef extern from "_rowmath.h" nogil:
     const int ROW_LANES, ROW_BLOCK
     float row_max_f32(const float*, Py_ssize_t, int*) noexcept
     double row_max_f64(const double*, Py_ssize_t, int*) noexcept
+    Py_ssize_t row_first_maximum_f32(const float*, Py_ssize_t, int*) noexcept
+    Py_ssize_t row_first_maximum_f64(const double*, Py_ssize_t, int*) noexcept
     void row_block_maxima_f32(const float*, Py_ssize_t, float*) noexcept
     void row_block_maxima_f64(const double*, Py_ssize_t, double*) noexcept
     Py_ssize_t row_next_at_least_f32(const float*, Py_ssize_t, Py_ssize_t, float) noexcept
@@ -49,12 +51,8 @@ cdef extern from "_rowmath.h" nogil:
     void row_mask_f64(const double*, Py_ssize_t, double, const double*, double*) noexcept
     double row_mask_weighed_f32(const float*, Py_ssize_t, float, const float*, float*, float*, double*) noexcept
     double row_mask_weighed_f64(const double*, Py_ssize_t, double, const double*, double*, double*, double*) noexcept
-    void row_histogram_f32(const float*, const float*, Py_ssize_t, float, float, int32_t, double*) noexcept
-    void row_histogram_f64(const double*, const double*, Py_ssize_t, double, double, int32_t, double*) noexcept
-    Py_ssize_t row_gather_f32(
-        const float*, const float*, Py_ssize_t, float, float, int32_t, int32_t, float*, float*) noexcept
-    Py_ssize_t row_gather_f64(
-        const double*, const double*, Py_ssize_t, double, double, int32_t, int32_t, double*, double*) noexcept
+    Py_ssize_t row_gather_f32(const float*, const float*, Py_ssize_t, float, float, float*, float*) noexcept
+    Py_ssize_t row_gather_f64(const double*, const double*, Py_ssize_t, double, double, double*, double*) noexcept
     int32_t row_rank_f32(float) noexcept
     int64_t row_rank_f64(double) noexcept
     float row_unrank_f32(int32_t) noexcept
@@ -187,25 +185,14 @@ cdef inline double mask_weighed(
         return row_mask_weighed_f64(key, n, cut, y, y_out, e, sums)
 
 
-cdef inline void weight_histogram(
-    const real* key, const real* e, Py_ssize_t n, real top, real scale, int32_t last, double* histogram
-) noexcept nogil:
-    """histogram[b] = the sum of the e with min(floor((top - key) * scale), last) = b; it has 4 * (last + 1) places."""
-    if real is float:
-        row_histogram_f32(key, e, n, top, scale, last, histogram)
-    else:
-        row_histogram_f64(key, e, n, top, scale, last, histogram)
-
-
 cdef inline Py_ssize_t gather(
-    const real* key, const real* e, Py_ssize_t n, real top, real scale, int32_t last, int32_t bucket, real* part,
-    real* part_weight,
+    const real* key, const real* e, Py_ssize_t n, real low, real high, real* part, real* part_weight
 ) noexcept nogil:
-    """Copy the keys and weights of one bucket of the histogram to part and part_weight; return how many there are."""
+    """Copy the keys from low to high, both included, and their weights to part and part_weight; return how many."""
     if real is float:
-        return row_gather_f32(key, e, n, top, scale, last, bucket, part, part_weight)
+        return row_gather_f32(key, e, n, low, high, part, part_weight)
     else:
-        return row_gather_f64(key, e, n, top, scale, last, bucket, part, part_weight)
+        return row_gather_f64(key, e, n, low, high, part, part_weight)
 
 
 cdef inline int64_t rank_of(real x) noexcept nogil:
@@ -241,17 +228,22 @@ cdef inline double log_sum_exp(const real* x, Py_ssize_t n, int* nan) noexcept n
 
 cdef inline Py_ssize_t first_maximum(const real* x, Py_ssize_t n, int* nan) noexcept nogil:
     """The lowest id of the largest x; 0 where all of x is -inf. n >= 1."""
-    cdef Py_ssize_t start, size, best = 0
+    cdef Py_ssize_t start, best = 0
     cdef real top = <real>-INFINITY, here
-    cdef int bad
-    nan[0] = 0
-    for start in range(0, n, 4096):  # so that only one chunk is read twice, and it from a near cache
-        size = min(n - start, <Py_ssize_t>4096)
-        here = row_max(x + start, size, &bad)
-        nan[0] |= bad
-        if here > top:
-            top, best = here, start
-    return next_at_least(x, n, best, top)
+    cdef int bad, any_bad = 0
+    if n > 1024:  # so that only one chunk is read twice, and it from a near cache
+        for start in range(0, n, 1024):
+            here = row_max(x + start, min(n - start, <Py_ssize_t>1024), &bad)
+            any_bad |= bad
+            if here > top:
+                top, best = here, start
+        n = min(n - best, <Py_ssize_t>1024)
+    if real is float:
+        best += row_first_maximum_f32(x + best, n, nan)
+    else:
+        best += row_first_maximum_f64(x + best, n, nan)
+    nan[0] |= any_bad
+    return best
 
 
 cdef inline real smallest_at_least(const real* x, Py_ssize_t n, real least) noexcept nogil:
