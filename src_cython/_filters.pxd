@@ -12,8 +12,8 @@ from libc.math cimport INFINITY, exp, fabs, fmin, isinf, log, sqrt
 from libc.stdint cimport int32_t, int64_t
 
 from _select cimport (
-    ROW_LANES, count_at_least, cumulate, gather, mask, mask_weighed, midpoint, next_at_least, next_between, rank_of, real, row_max,
-    smallest_at_least, sort_candidates, sum_above, top_k_threshold, value_of, weigh_cumulate,
+    ROW_LANES, count_at_least, cumulate, gather, mask, mask_weighed, midpoint, next_at_least, next_between, rank_of,
+    real, row_max, smallest_at_least, sort_candidates, sum_above, top_k_threshold, value_of, weigh_cumulate,
 )
 
 cdef enum:

@@ -9,7 +9,8 @@ Invariants (``Beam.check`` tests them)
 1. Node 0 is the empty prefix and is never freed; every other living node has a living parent.
 2. Two living nodes never spell the same prefix: children of one node differ in their label.
 3. ``slot`` is the node's place in the beam or -1, and ``beam[slot].node`` is the node.
-4. ``refs`` = living children + 1 if in the beam (+ 1 for the root); at 0 the node is freed, unlinked, and its parent loses one.
+4. ``refs`` = living children + 1 if in the beam (+ 1 for the root); at 0 the node is freed, unlinked, and its parent
+   loses one.
 5. Hence every leaf is in the beam, and memory is bounded by the union of the beam's prefixes.
 6. A span's ``refs`` = spans that follow it + beam entries that end in it; at 0 it is freed likewise. Spans of a
    chain do not overlap: ``start < end <= next.start``.

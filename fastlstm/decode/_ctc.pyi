@@ -2,13 +2,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 class Beam:
-    labels: int
-    width: int
-    frames: int
-    blank: int
-    token_min_logp: float
-    beam_min_logp: float
-    scorers: object
+    @property
+    def labels(self) -> int: ...
+    @property
+    def frames(self) -> int: ...
+    @property
+    def scorers(self) -> object: ...
     def __init__(
         self,
         labels: int,
