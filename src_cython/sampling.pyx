@@ -8,7 +8,6 @@ of them for the core. What only the pass over the data can find (NaN, +inf, noth
 
 cimport cython
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
-from libc.math cimport INFINITY, isinf, log
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
 
@@ -18,16 +17,12 @@ cimport numpy as cnp
 
 from fastlstm.errors import DataError, OptionError, ShapeError
 
-from _draw cimport (
-    ALL_BANNED, ALL_OUT, FINE, HAS_INFINITY, HAS_NAN, OVERFLOWN, draw_plain, locate,
-)
-from _edits cimport Edits, edit_row, to_real
-from _filters cimport (
-    Row, eta_cutoff, filter_cutoff, filter_min_p, filter_top_k, filter_top_p, filter_typical, weigh,
-)
+from _draw cimport ALL_BANNED, ALL_OUT, FINE, HAS_INFINITY, HAS_NAN, OVERFLOWN
+from _filters cimport Row
 from _rng cimport draw_uniforms
+from _sample_rows cimport Options, draw_rows, greedy_rows, log_probability_rows, score_rows
 from _scratch cimport new_scratch
-from _select cimport ROW_LANES, divide, first_maximum, log_sum_exp, real, row_max, subtract, top_k
+from _select cimport ROW_LANES
 
 cnp.import_array()
 
@@ -93,15 +88,12 @@ cdef int raise_trouble(int trouble, Py_ssize_t row) except -1:
 
 @cython.final
 cdef class Plan:
-    """Checked options in the form the core reads. Immutable; holds the arrays that ``edits`` points to."""
+    """Checked options in the form the core reads. Immutable; holds the arrays that ``options`` points to."""
 
-    cdef Edits edits
-    cdef double temperature, top_p, min_p, typical_p, epsilon, eta
-    cdef Py_ssize_t top_k
+    cdef Options options
     cdef readonly int64_t largest_id  # the largest id the options name, or -1
     cdef readonly bint needs_history
-    cdef bint filters
-    cdef dict ids  # by option: the arrays that edits points to
+    cdef dict ids  # by option: the arrays that options points to
     cdef cnp.ndarray bias
 
     def __init__(
@@ -109,10 +101,11 @@ cdef class Plan:
         frequency_penalty, presence_penalty, no_repeat_ngram, logit_bias, banned_ids, forced_ids, end_ids, min_length,
         max_length,
     ):
-        self.temperature = temperature
-        self.top_k, self.top_p, self.min_p, self.typical_p = top_k, top_p, min_p, typical_p
-        self.epsilon, self.eta = epsilon_cutoff, eta_cutoff
-        self.filters = top_k > 0 or top_p < 1 or min_p > 0 or typical_p < 1 or epsilon_cutoff > 0 or eta_cutoff > 0
+        cdef Options* options = &self.options
+        options.temperature = temperature
+        options.top_k, options.top_p, options.min_p, options.typical_p = top_k, top_p, min_p, typical_p
+        options.epsilon, options.eta = epsilon_cutoff, eta_cutoff
+        options.filters = top_k > 0 or top_p < 1 or min_p > 0 or typical_p < 1 or epsilon_cutoff > 0 or eta_cutoff > 0
         cdef cnp.ndarray bias_ids = np.array([id for id, _ in logit_bias], np.int64)
         cdef cnp.ndarray bias = np.array([value for _, value in logit_bias], np.float64)
         cdef cnp.ndarray banned = np.array(banned_ids, np.int64)
@@ -121,170 +114,22 @@ cdef class Plan:
         self.ids = {"logit_bias": bias_ids, "banned_ids": banned, "end_ids": ends, "forced_ids": forced}
         self.bias = bias
         self.largest_id = max(int(ids.max(initial=-1)) for ids in self.ids.values())
-        self.edits.bias_ids = <const int64_t*>cnp.PyArray_DATA(bias_ids)
-        self.edits.bias = <const double*>cnp.PyArray_DATA(bias)
-        self.edits.n_bias = bias_ids.size
-        self.edits.banned = <const int64_t*>cnp.PyArray_DATA(banned)
-        self.edits.n_banned = banned.size
-        self.edits.ends = <const int64_t*>cnp.PyArray_DATA(ends)
-        self.edits.n_ends = ends.size
-        self.edits.forced = <const int64_t*>cnp.PyArray_DATA(forced)
-        self.edits.n_forced = forced.size
-        self.edits.repetition = repetition_penalty
-        self.edits.frequency, self.edits.presence = frequency_penalty, presence_penalty
-        self.edits.ngram = no_repeat_ngram
-        self.edits.min_length, self.edits.max_length = min_length, -1 if max_length is None else max_length
+        options.edits.bias_ids = <const int64_t*>cnp.PyArray_DATA(bias_ids)
+        options.edits.bias = <const double*>cnp.PyArray_DATA(bias)
+        options.edits.n_bias = bias_ids.size
+        options.edits.banned = <const int64_t*>cnp.PyArray_DATA(banned)
+        options.edits.n_banned = banned.size
+        options.edits.ends = <const int64_t*>cnp.PyArray_DATA(ends)
+        options.edits.n_ends = ends.size
+        options.edits.forced = <const int64_t*>cnp.PyArray_DATA(forced)
+        options.edits.n_forced = forced.size
+        options.edits.repetition = repetition_penalty
+        options.edits.frequency, options.edits.presence = frequency_penalty, presence_penalty
+        options.edits.ngram = no_repeat_ngram
+        options.edits.min_length, options.edits.max_length = min_length, -1 if max_length is None else max_length
         penalties = repetition_penalty != 1 or frequency_penalty != 0 or presence_penalty != 0
         self.needs_history = penalties or no_repeat_ngram > 0 or min_length > 0 or max_length is not None
-        self.edits.any = self.needs_history or bias_ids.size + banned.size + forced.size > 0
-
-
-# --- One row ----------------------------------------------------------------------------------------------------
-
-cdef int prepare(
-    Row* row, real* e, const real* x, Py_ssize_t V, Plan plan, Py_ssize_t number, const int64_t* history,
-    Py_ssize_t length, int32_t* seen,
-) noexcept nogil:
-    """Edits and temperature: set the row to its V candidates."""
-    cdef real* own = <real*>row.own
-    cdef real temperature
-    cdef int nan = 0
-    cdef real top = row_max(x, V, &nan)
-    cdef Py_ssize_t i
-    if nan:
-        return HAS_NAN
-    if isinf(top):
-        return HAS_INFINITY if top > 0 else ALL_OUT
-    row.n, row.y, row.ids, row.weighed = V, x, NULL, False
-    if plan.edits.any:
-        for i in range(V):
-            own[i] = x[i]
-        edit_row(own, V, &plan.edits, number, history, length, seen)
-        row.y = own
-        top = row_max(own, V, &nan)
-        if nan or isinf(top):
-            return OVERFLOWN if nan or top > 0 else ALL_BANNED
-    to_real(plan.temperature, &temperature)
-    if plan.temperature > 0 and temperature != 1:
-        if isinf(top / temperature):  # too cold for the type: only differences to the largest can be divided
-            subtract(<const real*>row.y, V, top, own)
-            row.y, top = own, 0
-        divide(<const real*>row.y, V, temperature, own)
-        row.y, top = own, top / temperature
-    row.top = top
-    return FINE
-
-
-cdef inline void apply_filters(Row* row, real* e, Plan plan) noexcept nogil:
-    """The filters, in the documented order."""
-    if plan.top_k > 0:
-        filter_top_k(row, e, plan.top_k)
-    if plan.top_p < 1:
-        filter_top_p(row, e, plan.top_p)
-    if plan.min_p > 0:
-        filter_min_p(row, e, plan.min_p)
-    if plan.typical_p < 1:
-        filter_typical(row, e, plan.typical_p)
-    if plan.epsilon > 0:
-        filter_cutoff(row, e, plan.epsilon)
-    if plan.eta > 0:
-        filter_cutoff(row, e, eta_cutoff(row, e, plan.eta))
-
-
-# --- All rows ---------------------------------------------------------------------------------------------------
-
-cdef int greedy_rows(const real* x, Py_ssize_t N, Py_ssize_t V, int64_t* ids, Py_ssize_t* number) noexcept nogil:
-    cdef int nan
-    cdef Py_ssize_t i
-    for i in range(N):
-        ids[i] = first_maximum(x + i * V, V, &nan)
-        if nan or x[i * V + ids[i]] == -INFINITY:
-            number[0] = i
-            return HAS_NAN if nan else ALL_OUT
-    return FINE
-
-
-cdef int draw_rows(
-    const real* x, Py_ssize_t N, Py_ssize_t V, Plan plan, const double* u, const int64_t* history,
-    const int64_t* offsets, Row* row, real* e, int32_t* seen, int64_t* ids, Py_ssize_t* number,
-) noexcept nogil:
-    """One id a row; on trouble its number, and ids holds those before it."""
-    cdef int trouble = FINE
-    cdef Py_ssize_t i, at
-    for i in range(N):
-        number[0] = i
-        if not plan.edits.any and not plan.filters and plan.temperature > 0:
-            ids[i] = draw_plain(x + i * V, V, plan.temperature, u[i], row.sums, &trouble)
-        else:
-            trouble = prepare(
-                row, e, x + i * V, V, plan, i, history + offsets[i] if offsets != NULL else NULL,
-                offsets[i + 1] - offsets[i] if offsets != NULL else 0, seen,
-            )
-            if trouble == FINE:
-                if plan.temperature == 0:
-                    ids[i] = first_maximum(<const real*>row.y, V, &trouble)
-                else:
-                    apply_filters(row, e, plan)
-                    weigh(row, e)
-                    at = locate(<const real*>e, row.n, row.sums, u[i] * row.total)
-                    ids[i] = row.ids[at] if row.ids != NULL else at
-        if trouble != FINE:
-            return trouble
-    return FINE
-
-
-cdef int log_probability_rows(
-    const real* x, Py_ssize_t N, Py_ssize_t V, Plan plan, const int64_t* history, const int64_t* offsets, Row* row,
-    real* e, int32_t* seen, real* out, Py_ssize_t* number,
-) noexcept nogil:
-    """out (N, V) = log of the probability each id would be drawn with; -inf for those taken out."""
-    cdef int trouble
-    cdef Py_ssize_t i, j
-    cdef double log_total
-    cdef const real* y
-    for i in range(N):
-        number[0] = i
-        trouble = prepare(
-            row, e, x + i * V, V, plan, i, history + offsets[i] if offsets != NULL else NULL,
-            offsets[i + 1] - offsets[i] if offsets != NULL else 0, seen,
-        )
-        if trouble != FINE:
-            return trouble
-        for j in range(V):
-            out[i * V + j] = <real>-INFINITY
-        y = <const real*>row.y
-        if plan.temperature == 0:
-            out[i * V + first_maximum(y, V, &trouble)] = 0
-            continue
-        apply_filters(row, e, plan)
-        weigh(row, e)
-        y = <const real*>row.y
-        log_total = log(row.total)
-        for j in range(row.n):
-            out[i * V + (row.ids[j] if row.ids != NULL else j)] = <real>(y[j] - row.top - log_total)
-    return FINE
-
-
-cdef int score_rows(
-    const real* x, Py_ssize_t N, Py_ssize_t V, const int64_t* ids, Py_ssize_t k, real* scratch, int32_t* best,
-    double* scores, int64_t* top_ids, double* top_scores, Py_ssize_t* number,
-) noexcept nogil:
-    """scores (N) = log_softmax(x)[ids]; top_ids and top_scores (N, k) = its k largest, sorted."""
-    cdef int nan = 0
-    cdef Py_ssize_t i, j
-    cdef double log_total
-    cdef real* values = scratch + V + V // ROW_LANES + 2
-    for i in range(N):
-        number[0] = i
-        log_total = log_sum_exp(x + i * V, V, &nan)
-        if nan or isinf(log_total):
-            return HAS_NAN if nan else HAS_INFINITY if log_total > 0 else ALL_OUT
-        scores[i] = x[i * V + ids[i]] - log_total
-        top_k(x + i * V, V, k, values, best, scratch)
-        for j in range(k):
-            top_ids[i * k + j] = best[j]
-            top_scores[i * k + j] = values[j] - log_total
-    return FINE
+        options.edits.any = self.needs_history or bias_ids.size + banned.size + forced.size > 0
 
 
 # --- What Python calls ------------------------------------------------------------------------------------------
@@ -311,13 +156,13 @@ def greedy(object logits):
 cdef int check_ids(Plan plan, cnp.ndarray history, Py_ssize_t N, Py_ssize_t V) except -1:
     """That every id which the options and the history name is a column, and that there is one for each row."""
     cdef const int64_t* id
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, forced = plan.options.edits.n_forced
     if plan.largest_id >= V:
         name = next(name for name, ids in plan.ids.items() if ids.max(initial=-1) == plan.largest_id)
         raise OptionError(f"{name} holds id {plan.largest_id}, but the logits have {V} columns; use ids below {V}")
-    if plan.edits.n_forced > 1 and plan.edits.n_forced != N:
+    if forced > 1 and forced != N:
         raise OptionError(
-            f"forced_ids has {plan.edits.n_forced} entries for {N} rows of logits; give one for each row, or one id"
+            f"forced_ids has {forced} entries for {N} rows of logits; give one for each row, or one id"
         )
     if history is not None:
         id = <const int64_t*>cnp.PyArray_DATA(history)
@@ -363,11 +208,11 @@ def draw(object logits, Plan plan, object bit_generator, cnp.ndarray history=Non
                 memset(seen, 0, V * sizeof(int32_t))
             if single:
                 trouble = draw_rows(
-                    <const float*>x, N, V, plan, u, past, starts, &row, <float*>e, seen, out, &number
+                    <const float*>x, N, V, &plan.options, u, past, starts, &row, <float*>e, seen, out, &number
                 )
             else:
                 trouble = draw_rows(
-                    <const double*>x, N, V, plan, u, past, starts, &row, <double*>e, seen, out, &number
+                    <const double*>x, N, V, &plan.options, u, past, starts, &row, <double*>e, seen, out, &number
                 )
     finally:
         PyMem_RawFree(scratch)
@@ -402,11 +247,11 @@ def log_probabilities(object logits, Plan plan, cnp.ndarray history=None, cnp.nd
             memset(seen, 0, V * sizeof(int32_t))
         if single:
             trouble = log_probability_rows(
-                <const float*>x, N, V, plan, past, starts, &row, <float*>e, seen, <float*>target, &number
+                <const float*>x, N, V, &plan.options, past, starts, &row, <float*>e, seen, <float*>target, &number
             )
         else:
             trouble = log_probability_rows(
-                <const double*>x, N, V, plan, past, starts, &row, <double*>e, seen, <double*>target, &number
+                <const double*>x, N, V, &plan.options, past, starts, &row, <double*>e, seen, <double*>target, &number
             )
         PyMem_RawFree(scratch)
     if trouble != FINE:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastlstm.errors import DataError, OptionError, ShapeError
 
 TOLERATED = 1e-3
-"""How far above 0 a log-probability may lie before it is taken for a mistake; as in ``ctc.pyx``."""
+"""How far above 0 a log-probability may lie before it is taken for a mistake; as in ``ctc_search.pxd``."""
 
 SERIAL_BELOW = 200_000
 """Numbers in a batch below which threads cost more than they bring."""
