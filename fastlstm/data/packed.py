@@ -6,9 +6,9 @@ plain feature vectors, one row a sample, the case of one step. Nothing is ever c
 exist. Users never see this: `pack` takes what they pass and a `Form` gives it back the way it came.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,20 +16,34 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import DataError, OptionError, ShapeError
 from .numbers import as_numbers
 
-__all__ = ["Batch", "Form", "Packed", "is_ragged", "pack"]
+__all__ = ["Batch", "Form", "Packed", "Strided", "is_ragged", "pack"]
 
 Batch: TypeAlias = ArrayLike | Sequence[ArrayLike]
 """What users pass: an array, or a list of arrays of different lengths."""
 
 
-@dataclass(frozen=True, slots=True)
+class Strided(NamedTuple):
+    """Where the rows of a batch are in a 1-D array.
+
+    Feature f of sequence n at step t is ``values[first + t * step + n * sequence + f]``. `step` is 0 where
+    sequences have different lengths: their rows follow each other.
+    """
+
+    values: NDArray[Any]
+    first: int
+    step: int
+    sequence: int
+
+
 class Packed:
     """A batch of sequences as rows.
 
-    Attributes
+    Parameters
     ----------
     rows : ndarray
-        ``(M, F)`` features, or ``(M,)`` integer ids; M is the sum of all lengths.
+        ``(M, F)`` features, or ``(M,)`` integer ids; M is the sum of all lengths. Of a dense batch also a view
+        ``(T, N, F)`` of memory that is laid out otherwise: it becomes rows when they are asked for, and a kernel that
+        goes by `strided` reads it where it is.
     batch_sizes : ndarray of int64, shape (T,)
         How many sequences are alive at each step; never rises, never 0.
     order : ndarray of int64, shape (N,), or None
@@ -38,10 +52,83 @@ class Packed:
         Whether the rows are steps of sequences. False: one row is one sample (T is 1).
     """
 
-    rows: NDArray[Any]
-    batch_sizes: NDArray[np.int64]
-    order: NDArray[np.int64] | None = None
-    steps: bool = True
+    __slots__ = ("_rows", "batch_sizes", "order", "steps")
+
+    def __init__(
+        self,
+        rows: NDArray[Any],
+        batch_sizes: NDArray[np.int64],
+        order: NDArray[np.int64] | None = None,
+        steps: bool = True,
+    ) -> None:
+        self._rows = rows
+        self.batch_sizes = batch_sizes
+        self.order = order
+        self.steps = steps
+
+    @property
+    def rows(self) -> NDArray[Any]:
+        """The rows, time-major: (M, F) or (M,)."""
+        if self._rows.ndim == 3:
+            self._rows = self._rows.reshape(-1, self._rows.shape[2])
+        return self._rows
+
+    def rows_in(self, memory: Callable[[tuple[int, int]], NDArray[Any]]) -> NDArray[Any]:
+        """Return the rows contiguous, copied into what `memory` gives for a shape if they are not so yet."""
+        if self._rows.ndim == 2:
+            return np.ascontiguousarray(self._rows)
+        rows = memory((self.total, self.features))
+        np.copyto(rows.reshape(self._rows.shape), self._rows)
+        return rows
+
+    @property
+    def features(self) -> int:
+        """F, the features of a row (of rows that are no ids)."""
+        return int(self._rows.shape[-1])
+
+    @property
+    def total(self) -> int:
+        """M, the number of rows."""
+        shape = self._rows.shape
+        return int(shape[0] * shape[1] if len(shape) == 3 else shape[0])
+
+    def strided(self) -> Strided:
+        """Return where the features of each step are: copied only if not in one piece, or not writeable.
+
+        Numba would compile everything once more for memory that must not be written to.
+        """
+        rows, features, count = self._rows, self.features, self.sequences
+        if rows.ndim == 2:
+            step = count * features if self.dense else 0
+            return Strided(_writeable(np.ascontiguousarray(rows).reshape(-1)), 0, step, features)
+        steps = len(rows)
+        step = rows.strides[0] // rows.itemsize
+        sequence = rows.strides[1] // rows.itemsize if count > 1 else features
+        piece = rows if step > 0 else rows[::-1]
+        piece = piece if sequence < abs(step) else piece.swapaxes(0, 1)
+        return Strided(_writeable(piece.reshape(-1)), 0 if step > 0 else (1 - steps) * step, step, sequence)
+
+    def reversed(self) -> "Packed":
+        """Return the batch with every sequence turned round; of a dense one nothing is moved."""
+        if not self.dense:
+            return self.with_rows(self.rows[self._turned_rows()])
+        rows = self._rows
+        if rows.ndim == 2:
+            rows = np.ascontiguousarray(rows).reshape(len(self.batch_sizes), self.sequences, self.features)
+        return self if len(rows) == 1 else self.with_rows(rows[::-1])
+
+    def _turned_rows(self) -> NDArray[np.int64]:
+        """Return the row order that turns every sequence round; it is its own inverse."""
+        sequence = self.sequence_of_row
+        step = np.repeat(np.arange(len(self.batch_sizes)), self.batch_sizes)
+        rows: NDArray[np.int64] = self.offsets[self.lengths[sequence] - 1 - step] + sequence
+        return rows
+
+    @property
+    def sequence_of_row(self) -> NDArray[np.int64]:
+        """Which sequence (in packed order) each row belongs to: shape (M,)."""
+        sequence: NDArray[np.int64] = np.arange(self.total) - np.repeat(self.offsets[:-1], self.batch_sizes)
+        return sequence
 
     @property
     def sequences(self) -> int:
@@ -69,7 +156,7 @@ class Packed:
     def last_rows(self) -> NDArray[np.int64]:
         """Row of the last step of each sequence in packed order: shape (N,)."""
         if self.dense:
-            return np.arange(len(self.rows) - self.sequences, len(self.rows))
+            return np.arange(self.total - self.sequences, self.total)
         return self.offsets[self.lengths - 1] + np.arange(self.sequences)
 
     def with_rows(self, rows: NDArray[Any]) -> "Packed":
@@ -201,8 +288,10 @@ def pack(
         raise DataError(f"{who}: x has shape {array.shape}: no timesteps; pass at least one")
     if lengths is None:
         batch_sizes = np.full(array.shape[1], array.shape[0], np.int64)
-        rows = _rows(array.swapaxes(0, 1).reshape(-1, *array.shape[2:]))
-        return Packed(rows, batch_sizes), Form("array", array.shape[1])
+        by_step = array.swapaxes(0, 1)
+        if not (features and array.flags.c_contiguous):  # no copy where the steps come first already
+            by_step = _rows(by_step.reshape(-1, *array.shape[2:]))
+        return Packed(by_step, batch_sizes), Form("array", array.shape[1])
     true = _lengths(lengths, array.shape[0], array.shape[1], who)
     order, batch_sizes = _longest_first(true)
     packed = Packed(np.empty(0), batch_sizes, order)
@@ -254,6 +343,10 @@ def _numbers(x: ArrayLike, dtype: Any, who: str) -> NDArray[Any]:
 
 def _rows(array: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(array)
+
+
+def _writeable(values: NDArray[Any]) -> NDArray[Any]:
+    return values if values.flags.writeable else values.copy()
 
 
 def _lengths(lengths: ArrayLike, count: int, steps: int, who: str) -> NDArray[np.int64]:

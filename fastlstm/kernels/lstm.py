@@ -125,7 +125,9 @@ def pointwise(gates, g, cells, c_from, c_to, hidden, h, left, keep):
 
 
 @jit_inner
-def _step(gates, gate_row, stride, hidden, h_from, h_to, units, recurrent, cells, c_from, c_to, count, turn, keep):
+def _step(
+    gates, gate_row, stride, hidden, h_from, h_to, h_width, units, recurrent, cells, c_from, c_to, count, turn, keep
+):
     """Take `count` sequences one step on. The row numbers are those of the first one, before and after the step.
 
     `gates` holds ``W_ih x + b``; a block's pre-activations are still in the L1 cache when its units read them.
@@ -139,13 +141,13 @@ def _step(gates, gate_row, stride, hidden, h_from, h_to, units, recurrent, cells
         panel = 4 * block * units
         if count == 1:
             row_times_panel(
-                hidden, h_from * units, 0, 1, recurrent, panel, units, gates, g, SAME_FOR_ALL, gates, g, 0, 4 * width
+                hidden, h_from * h_width, 0, 1, recurrent, panel, units, gates, g, SAME_FOR_ALL, gates, g, 0, 4 * width
             )
         else:
             panel_product(  # 0: a = W_ih x + b_ih + W_hh h_prev + b_hh
                 hidden,
-                h_from * units,
-                units,
+                h_from * h_width,
+                h_width,
                 1,
                 count,
                 recurrent,
@@ -167,7 +169,7 @@ def _step(gates, gate_row, stride, hidden, h_from, h_to, units, recurrent, cells
                 (c_from + n) * stride + block,
                 (c_to + n) * stride + block,
                 hidden,
-                (h_to + n) * units + block,
+                (h_to + n) * h_width + block,
                 units - block,
                 keep,
             )
@@ -197,6 +199,7 @@ def forward(gates, hidden, cells, units, batch_sizes, recurrent, begin, end):
                 h_from + begin,
                 h_to + begin,
                 units,
+                units,
                 recurrent,
                 cells,
                 h_from + begin,
@@ -210,46 +213,72 @@ def forward(gates, hidden, cells, units, batch_sizes, recurrent, begin, end):
 
 
 @jit
-def infer(x, hidden, cells, units, batch_sizes, packed, recurrent, bias, height, scratch, begin, end):
+def infer(
+    x,
+    x_first,
+    x_step,
+    x_sequence,
+    features,
+    hidden,
+    h_width,
+    h_back,
+    cells,
+    units,
+    batch_sizes,
+    packed,
+    recurrent,
+    bias,
+    height,
+    scratch,
+    begin,
+    end,
+):
     """Run all steps for inference: no gate is kept, c is overwritten in place.
 
     Steps go in chunks whose gate rows stay in the cache: first ``W_ih x + b`` of a whole chunk, then its steps.
 
-    x        (M, D)               float, in
-    hidden   rows 0 to N in; the others out
-    cells    (N, B * L)           float, in: c0; out: c after each sequence's last step
+    x        (any,)               float, in: feature f of sequence n at step t is element
+                                  ``x_first + t * x_step + n * x_sequence + f``; `x_step` 0: packed rows
+    hidden   (any,)               float, row r of H units begins at element ``r * h_width``; rows 0 to N in, the N + M
+                                  others out. With `h_back` (of a dense batch) the other way round: rows M to M + N in,
+                                  and each step's rows stand before those of the step before
+    cells    (N * B * L,)         float, in: c0; out: c after each sequence's last step
     packed   (B * D * 4 * L,)     float, in: W_ih in blocks, see `pack_gates`
     bias     (B * 4 * L,)         float, in: b_ih + b_hh in blocks
     height   rows of a chunk, at least end - begin
     scratch  (height * (B * 4 * L + D),)  float, overwritten: the gate rows, then the input rows of a chunk
     """
-    stride = cells.shape[1]
-    features = x.shape[1]
-    gates = scratch[: height * 4 * stride]
-    rows = scratch[height * 4 * stride :]
-    x, hidden, cells = x.reshape(-1), hidden.reshape(-1), cells.reshape(-1)
     count = batch_sizes[0]
-    h_from = 0
+    stride = len(cells) // count
+    gates = scratch[: height * 4 * stride]
+    copied = scratch[height * 4 * stride :]
+    # rows of a chunk that follow each other in x are read there
+    time_major = begin == 0 and end == count and x_sequence == features and (x_step == 0 or x_step == count * features)
+    in_place = time_major or (end - begin == 1 and x_step == features)
+    source = x_first  # element of x where the step's first row begins
+    h_from = count * len(batch_sizes) if h_back else 0
     t = 0
     while t < len(batch_sizes) and begin < min(batch_sizes[t], end):
         used = 0  # gate rows of this chunk
         after = t  # first step beyond it
-        row = h_from + (batch_sizes[t - 1] if t else count) - count  # of x, at step t
+        rows = x[source + begin * x_sequence :] if in_place else copied
         while after < len(batch_sizes):
             alive = min(batch_sizes[after], end) - begin
             if alive <= 0 or used + alive > height:
                 break
-            source = (row + begin) * features
-            for c in range(alive * features):
-                rows[used * features + c] = x[source + c]
+            if not in_place:
+                for n in range(alive):
+                    for c in range(features):
+                        copied[(used + n) * features + c] = x[source + (begin + n) * x_sequence + c]
             used += alive
-            row += batch_sizes[after]
+            source += x_step if x_step else batch_sizes[after] * features
             after += 1
         product(rows, features, packed, features, bias, gates, 4 * stride, 4 * stride, 0, used)
         used = 0
         for step in range(t, after):
             alive = min(batch_sizes[step], end) - begin
-            h_to = h_from + (batch_sizes[step - 1] if step else count)
+            before = batch_sizes[step - 1] if step else count
+            h_to = h_from - before if h_back else h_from + before
             _step(
                 gates,
                 used,
@@ -257,6 +286,7 @@ def infer(x, hidden, cells, units, batch_sizes, packed, recurrent, bias, height,
                 hidden,
                 h_from + begin,
                 h_to + begin,
+                h_width,
                 units,
                 recurrent,
                 cells,

@@ -179,9 +179,9 @@ class Layer:
             steps=steps,
         )
         if not self.built:
-            self.build(0 if self.takes_ids else packed.rows.shape[1])
+            self.build(0 if self.takes_ids else packed.features)
         if not self.takes_ids:
-            self.check_features(packed.rows.shape[1])
+            self.check_features(packed.features)
         return packed, form
 
     def state_dict(self) -> dict[str, NDArray[Any]]:

@@ -7,8 +7,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..data.packed import Batch, Packed
 from ..errors import OptionError, ShapeError
+from ..kernels import lstm as kernels
+from ..kernels import team
+from ..kernels.scratch import aligned, borrowed
 from .base import Gradients, Layer, Run
-from .lstm import LSTM, LSTMCache, LSTMState, reversed_rows
+from .lstm import LSTM, LSTMCache, LSTMState
 
 __all__ = ["Bidirectional", "Merge"]
 
@@ -105,16 +108,56 @@ class Bidirectional(Layer):
         self, x: Packed, states: tuple[LSTMState | None, LSTMState | None], run: Run
     ) -> tuple[Packed, tuple[LSTMState, LSTMState], _Cache | None]:
         """Return the merged output, both final states and the cache."""
+        if self.merge_mode == "concat" and self.returns_steps and x.dense and not run.training:
+            return *self._run_beside(x, states), None
         ahead, back = self.directions
-        turn = reversed_rows(x)
         y, final, cache = ahead.run_steps(x, states[0], run)
-        z, final_back, cache_back = back.run_steps(x.with_rows(x.rows[turn]), states[1], run)
-        one, other = (y.rows, z.rows[turn]) if self.returns_steps else (final.h, final_back.h)
+        z, final_back, cache_back = back.run_steps(x.reversed(), states[1], run)
+        one, other = (y.rows, z.reversed().rows) if self.returns_steps else (final.h, final_back.h)
         merged = self._merge(one, other)
         out = x.with_rows(merged) if self.returns_steps else x.one_row_each(merged)
         if cache is None or cache_back is None:
             return out, (final, final_back), None
         return out, (final, final_back), _Cache(x, cache, cache_back, one, other)
+
+    def _run_beside(
+        self, x: Packed, states: tuple[LSTMState | None, LSTMState | None]
+    ) -> tuple[Packed, tuple[LSTMState, LSTMState]]:
+        """Let both directions write into the halves of the same rows, and cores share directions and sequences."""
+        count, total, units = x.sequences, x.total, self.directions[0].units
+        ahead, back = self.directions
+        # N rows of h0 for the forward direction, the M rows of the output, N rows of h0 for the backward one
+        hidden = aligned((total + 2 * count, 2 * units), self.dtype)
+        hidden[:count, :units] = 0.0 if states[0] is None else states[0].h
+        hidden[total + count :, units:] = 0.0 if states[1] is None else states[1].h
+        values = hidden.reshape(-1)
+        calls = (
+            ahead.inference(x, values, 2 * units, False, 0.0 if states[0] is None else states[0].c),
+            back.inference(
+                x.reversed(),
+                values[(2 * count + 1) * units :],
+                2 * units,
+                True,
+                0.0 if states[1] is None else states[1].c,
+            ),
+        )
+        cost, size = sum(call.cost for call in calls), max(call.scratch for call in calls)
+        parts = team.threads_for(cost, 2 * count)
+
+        def run(memory: NDArray[Any], begin: int, end: int) -> None:
+            """Run the sequences of the forward direction from `begin` on, then those of the backward one."""
+            if begin < count:
+                kernels.infer(*calls[0].arguments, memory, begin, min(end, count))
+            if end > count:
+                kernels.infer(*calls[1].arguments, memory, max(begin, count) - count, end - count)
+
+        with borrowed(parts * size, self.dtype) as memory:
+            team.share(run, count=2 * count, cost=cost, each=[memory[part * size :] for part in range(parts)])
+        finals = (
+            LSTMState(hidden[total : total + count, :units], calls[0].cells[:, :units]),
+            LSTMState(hidden[count : 2 * count, units:], calls[1].cells[:, :units]),
+        )
+        return x.with_rows(hidden[count : count + total]), finals
 
     def _merge(self, one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
         if self.merge_mode == "concat":
@@ -139,12 +182,12 @@ class Bidirectional(Layer):
 
     def backward(self, dy: NDArray[Any], cache: _Cache, run: Run) -> tuple[NDArray[Any], Gradients]:
         done, other = self._split(dy, cache)
-        turn = reversed_rows(cache.x)
+        x = cache.x
         if self.returns_steps:
-            other = other[turn]
+            other = x.with_rows(other).reversed().rows
         dx, gradients = self.directions[0].backward(done, cache.forward, run)
         dx_back, gradients_back = self.directions[1].backward(other, cache.backward, run)
-        dx += dx_back[turn]
+        dx += x.with_rows(dx_back).reversed().rows
         return dx, gradients | {f"{name}_reverse": value for name, value in gradients_back.items()}
 
     def __call__(

@@ -17,7 +17,7 @@ from .initializers import glorot_uniform, orthogonal
 from .products import SAME_ROWS, gradient_of_weight, padded_bias, panels_size, times
 from .recurrent_dropout import backward_masked, forward_masked
 
-__all__ = ["LSTM", "LSTMState", "reversed_rows"]
+__all__ = ["LSTM", "LSTMState"]
 
 _CHUNK_ELEMENTS = 1 << 17
 """Gate values that inference computes at once: they stay in the L2 cache until their steps have read them."""
@@ -61,6 +61,15 @@ class _Weights(NamedTuple):
     input: NDArray[Any]
     recurrent: NDArray[Any]
     bias: NDArray[Any]
+
+
+class Inference(NamedTuple):
+    """A call of `kernels.infer` but for scratch and range."""
+
+    arguments: tuple[Any, ...]
+    cells: NDArray[Any]  # (N, B * L): c0, after the call the final c
+    scratch: int  # elements that each core needs
+    cost: float  # nanoseconds on one core
 
 
 class LSTM(Layer):
@@ -195,9 +204,9 @@ class LSTM(Layer):
     def run_steps(self, x: Packed, state: LSTMState | None, run: Run) -> tuple[Packed, LSTMState, LSTMCache | None]:
         """Return h of every step, the final state and BPTT's cache, from a state in packed order (None: zeros)."""
         if self.go_backwards:
-            x = x.with_rows(x.rows[reversed_rows(x)])
+            x = x.reversed()
         count = x.sequences
-        shape = (count + len(x.rows), self.units)
+        shape = (count + x.total, self.units)
         if run.training:
             hidden = run.scratch.take(self, "hidden", shape=shape, dtype=self.dtype)
         else:
@@ -212,35 +221,48 @@ class LSTM(Layer):
         return y, LSTMState(h, c), cache
 
     def _infer(self, x: Packed, hidden: NDArray[Any], c0: Any, run: Run) -> tuple[NDArray[Any], None]:
-        count, stride, dtype = x.sequences, self.stride, self.dtype
-        features = x.rows.shape[1]
-        cells = aligned((count, stride), dtype)
-        cells[:, self.units :] = 0.0
-        cells[:, : self.units] = c0
-        cost = 0.08 * len(x.rows) * self.units * (self.units + features + 32)
-        split = count < _FEW and len(x.batch_sizes) >= _STEPS and 4 * stride * self.units >= _SPLIT_WEIGHTS
-        if split and team.threads_for(cost, 2) > 1:
-            return self._infer_split(x, hidden, c0, cost), None
-        parts = team.threads_for(cost, count)
-        height = max(count, min(_CHUNK_ELEMENTS // (4 * stride), len(x.rows)))
-        weights = self.packed()
-        each = -(-height * (4 * stride + features) // 16) * 16  # begins on a cache line
-        with borrowed(parts * each, dtype) as memory:
+        count = x.sequences
+        split = count < _FEW and len(x.batch_sizes) >= _STEPS and 4 * self.stride * self.units >= _SPLIT_WEIGHTS
+        if split and team.threads_for(self.cost(x), 2) > 1:
+            return self._infer_split(x, hidden, c0), None
+        call = self.inference(x, hidden.reshape(-1), self.units, False, c0)
+        parts = team.threads_for(call.cost, count)
+        with borrowed(parts * call.scratch, self.dtype) as memory:
             team.share(
                 kernels.infer,
-                *(np.ascontiguousarray(x.rows), hidden, cells, self.units, x.batch_sizes),
-                *(weights.input, weights.recurrent, weights.bias),
-                height,
+                *call.arguments,
                 count=count,
-                cost=cost,
-                each=[memory[part * each :] for part in range(parts)],
+                cost=call.cost,
+                each=[memory[part * call.scratch :] for part in range(parts)],
                 weights=None if x.dense else x.lengths,
             )
-        return cells[:, : self.units], None
+        return call.cells[:, : self.units], None
 
-    def _infer_split(self, x: Packed, hidden: NDArray[Any], c0: Any, cost: float) -> NDArray[Any]:
+    def cost(self, x: Packed) -> float:
+        """Estimate the nanoseconds that inference takes on one core."""
+        return 0.08 * x.total * self.units * (self.units + x.features + 32)
+
+    def inference(self, x: Packed, hidden: NDArray[Any], h_width: int, h_back: bool, c0: Any) -> Inference:
+        """Prepare a call of `kernels.infer`, which says what `hidden`, `h_width` and `h_back` are."""
+        count, stride, features = x.sequences, self.stride, x.features
+        cells = aligned((count, stride), self.dtype)
+        cells[:, self.units :] = 0.0
+        cells[:, : self.units] = c0
+        height = max(count, min(_CHUNK_ELEMENTS // (4 * stride), x.total))
+        weights = self.packed()
+        return Inference(
+            (
+                *(*x.strided(), features, hidden, h_width, h_back, cells.reshape(-1), self.units, x.batch_sizes),
+                *(weights.input, weights.recurrent, weights.bias, height),
+            ),
+            cells,
+            -(-height * (4 * stride + features) // 16) * 16,  # the next one's begins on a cache line
+            self.cost(x),
+        )
+
+    def _infer_split(self, x: Packed, hidden: NDArray[Any], c0: Any) -> NDArray[Any]:
         """Let cores share the units; return the final cells."""
-        count, stride, dtype = x.sequences, self.stride, self.dtype
+        count, stride, dtype, cost = x.sequences, self.stride, self.dtype, self.cost(x)
         lanes = REGISTERS.lanes(dtype.itemsize)
         blocks = stride // lanes
         parts = team.threads_for(cost, blocks)
@@ -250,7 +272,7 @@ class LSTM(Layer):
         cells[:count, : self.units] = c0
         weights = self.packed()
         widest = int(np.diff(bounds).max()) * 4 * lanes
-        height = max(count, min(_CHUNK_ELEMENTS // widest, len(x.rows)))
+        height = max(count, min(_CHUNK_ELEMENTS // widest, x.total))
         # a call that finds the team busy runs all blocks itself
         each = -(-max((height + count) * widest, height * 4 * stride) // 16) * 16
         with borrowed(parts * each, dtype) as memory:
@@ -268,11 +290,10 @@ class LSTM(Layer):
     def _train(self, x: Packed, hidden: NDArray[Any], c0: Any, run: Run) -> tuple[NDArray[Any], LSTMCache]:
         count, stride, units, take = x.sequences, self.stride, self.units, run.scratch.take
         weights = self.packed()
-        input_mask = None
+        rows, input_mask = x.rows_in(lambda shape: take(self, "x", shape=shape, dtype=self.dtype)), None
         if self.dropout:
-            input_mask = self._mask(run, count, x.rows.shape[1], self.dropout)[_sequence_of_row(x)]
-            x = x.with_rows(x.rows * input_mask)
-        rows = np.ascontiguousarray(x.rows)
+            input_mask = self._mask(run, count, x.features, self.dropout)[x.sequence_of_row]
+            rows = rows * input_mask
         gates = take(self, "gates", shape=(len(rows), 4 * stride), dtype=self.dtype)
         cells = take(self, "cells", shape=(count + len(rows), stride), dtype=self.dtype)
         cells[:count, units:] = 0.0
@@ -363,7 +384,7 @@ class LSTM(Layer):
         if input_mask is not None:
             dx *= input_mask
         if self.go_backwards:
-            dx = dx[reversed_rows(x)]
+            dx = x.with_rows(dx).reversed().rows
         return dx, LSTMState(dh0, dc[:, :units]), gradients
 
     # --- what users call ----------------------------------------------------------------------------------------
@@ -422,24 +443,10 @@ class LSTM(Layer):
         return LSTMState(packed.to_packed_order(h), packed.to_packed_order(c))
 
 
-def _sequence_of_row(x: Packed) -> NDArray[np.int64]:
-    """Return which sequence (in packed order) each row belongs to."""
-    sequence: NDArray[np.int64] = np.arange(len(x.rows)) - np.repeat(x.offsets[:-1], x.batch_sizes)
-    return sequence
-
-
 def _rows_before(x: Packed) -> NDArray[np.int64]:
     """Return the row of ``hidden`` that holds h before each row of the batch; empty if that is the row itself."""
     if x.dense:  # the N rows of h0 shift everything by one step
         return SAME_ROWS
     starts = np.concatenate(([0], x.sequences + x.offsets[:-2]))
-    rows: NDArray[np.int64] = _sequence_of_row(x) + np.repeat(starts, x.batch_sizes)
-    return rows
-
-
-def reversed_rows(x: Packed) -> NDArray[np.int64]:
-    """Return the row order that turns every sequence round; it is its own inverse."""
-    sequence = _sequence_of_row(x)
-    step = np.repeat(np.arange(len(x.batch_sizes)), x.batch_sizes)
-    rows: NDArray[np.int64] = x.offsets[x.lengths[sequence] - 1 - step] + sequence
+    rows: NDArray[np.int64] = x.sequence_of_row + np.repeat(starts, x.batch_sizes)
     return rows

@@ -54,11 +54,12 @@ class _LSTMStepper:
         self._each = [aligned((batch * (4 * stride + layer.features_in),), dtype) for _ in parts]
 
     def __call__(self, rows: Array) -> Array:
-        lstm, batch = self._lstm, self._batch
+        lstm, batch, features = self._lstm, self._batch, rows.shape[1]
         weights = lstm.packed()
         team.share(
             kernels.infer,
-            *(rows, self.hidden, self.cells, lstm.units, self._sizes),
+            *(rows.reshape(-1), 0, 0, features, features, self.hidden.reshape(-1), lstm.units, False),
+            *(self.cells.reshape(-1), lstm.units, self._sizes),
             *(weights.input, weights.recurrent, weights.bias),
             batch,
             count=batch,

@@ -170,7 +170,7 @@ class Sequential(Stack):
         elif validation_split:
             data, held = split_off(data, validation_split)
         first = data.take(np.arange(1), self._dtype).x
-        self.build(0 if self.takes_ids else first.rows.shape[1], steps=first.steps)
+        self.build(0 if self.takes_ids else first.features, steps=first.steps)
 
         trainer = Trainer(self._judge(loss), optimizer, self.rng)
         batches = plan.batches(len(data))
@@ -289,14 +289,14 @@ class Sequential(Stack):
 
     def _check_input(self, x: Packed) -> None:
         if not self.takes_ids:
-            self.layers[0].check_features(x.rows.shape[1])
+            self.layers[0].check_features(x.features)
 
     def __call__(self, x: Batch, *, lengths: ArrayLike | None = None) -> Any:
         """Return the model's output for one batch; a model without weights builds itself for it first."""
         if not self.built:
             steps = self.takes_ids or is_ragged(x) or np.ndim(cast(ArrayLike, x)) == 3
             packed, _ = pack(x, lengths, features=not self.takes_ids, who="Sequential", steps=steps)
-            self.build(0 if self.takes_ids else packed.rows.shape[1], steps=packed.steps)
+            self.build(0 if self.takes_ids else packed.features, steps=packed.steps)
         return self.predict(x, batch_size=len(x), lengths=lengths)  # type: ignore[arg-type]
 
     # --- files --------------------------------------------------------------------------------------------------

@@ -223,9 +223,9 @@ def check(
         if isinstance(first, Embedding):
             first.check_ids(taken.x.rows)
         else:
-            first.check_features(taken.x.rows.shape[1])
+            first.check_features(taken.x.features)
         assert taken.y is not None
-        rows = len(taken.x.rows) if data.by_step else taken.x.sequences
+        rows = taken.x.total if data.by_step else taken.x.sequences
         loss.check_targets(taken.y, np.broadcast_to(last.dtype.type(0), (rows, last.features_out)))
 
 

@@ -81,7 +81,10 @@ class Batch:
         scratch = np.full(height * (4 * self.stride + self.features), np.nan, self.dtype)
         weights = self.in_blocks(self.w_ih, self.features), self.in_blocks(self.w_hh, self.units), self.bias
         for begin, end in pairwise(parts or [0, self.count]):
-            lstm.infer(self.x, hidden, cells, self.units, self.batch_sizes, *weights, height, scratch, begin, end)
+            lstm.infer(
+                *(self.x.reshape(-1), 0, 0, self.features, self.features, hidden.reshape(-1), self.units, False),
+                *(cells.reshape(-1), self.units, self.batch_sizes, *weights, height, scratch, begin, end),
+            )
         return hidden, cells[:, : self.units]
 
     def infer_split(self, bounds, height, run):

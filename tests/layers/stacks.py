@@ -7,7 +7,6 @@ import numpy as np
 import fastlstm as fl
 from fastlstm.data.packed import pack
 from fastlstm.layers import Run
-from fastlstm.layers.lstm import reversed_rows
 from tests.oracle.make_arrays import parameter_names
 from tests.tolerances import assert_gradients_close, assert_outputs_close
 
@@ -18,7 +17,6 @@ class _Pass(NamedTuple):
     lstm: fl.LSTM
     state: int  # place in h0 and c0
     cache: object
-    turn: object  # rows in the order they were read
 
 
 def build(shape, case, dtype):
@@ -41,7 +39,7 @@ def results(shape, case, dtype):
     """Return y, h_n, c_n and all gradients under the names that `torch_results` gives them."""
     x, form = pack(case["x"], case["lengths"], features=True, dtype=dtype)
     dy, _ = pack(case["dy"], case["lengths"], features=True, dtype=dtype)
-    run, turn = Run(training=True), reversed_rows(x)
+    run = Run(training=True)
     h, c = [], []
     passes = []
     out = x
@@ -51,11 +49,10 @@ def results(shape, case, dtype):
             place = len(h)
             state = fl.LSTMState(*(x.to_packed_order(case[name][place].astype(dtype)) for name in ("h0", "c0")))
             y, final, cache = lstm.run_steps(out, state, run)
-            read = turn if direction else slice(None)
-            parts.append(y.rows[read])
+            parts.append((y.reversed() if direction else y).rows)
             h.append(x.to_user_order(final.h).copy())
             c.append(x.to_user_order(final.c).copy())
-            passes.append(_Pass(lstm, place, cache, read))
+            passes.append(_Pass(lstm, place, cache))
         out = out.with_rows(np.concatenate(parts, axis=1))
     found = {"y": form.unpack(out), "h_n": np.stack(h), "c_n": np.stack(c)}
     found["d_h0"], found["d_c0"] = np.empty_like(found["h_n"]), np.empty_like(found["c_n"])
@@ -66,7 +63,8 @@ def results(shape, case, dtype):
         below = 0
         for direction in range(shape.directions):
             step = passes[layer * shape.directions + direction]
-            part = gradient[:, direction * shape.h : (direction + 1) * shape.h][step.turn]
+            part = x.with_rows(gradient[:, direction * shape.h : (direction + 1) * shape.h])
+            part = (part.reversed() if direction else part).rows
             d_final = fl.LSTMState(*(x.to_packed_order(case[name][step.state].astype(dtype)) for name in ("dh", "dc")))
             dx, d_state, gradients = step.lstm.backward_steps(part, d_final, step.cache, run)
             below = below + dx
