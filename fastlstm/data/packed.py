@@ -8,6 +8,7 @@ exist. Users never see this: `pack` takes what they pass and a `Form` gives it b
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
@@ -52,7 +53,7 @@ class Packed:
         Whether the rows are steps of sequences. False: one row is one sample (T is 1).
     """
 
-    __slots__ = ("_rows", "batch_sizes", "order", "steps")
+    __slots__ = ("_rows", "batch_sizes", "dense", "features", "order", "sequences", "steps", "total")
 
     def __init__(
         self,
@@ -65,6 +66,15 @@ class Packed:
         self.batch_sizes = batch_sizes
         self.order = order
         self.steps = steps
+        self.sequences = int(batch_sizes[0])
+        """N, the number of sequences."""
+        self.dense = bool(batch_sizes[-1] == self.sequences)
+        """Whether all sequences have the same length."""
+        shape = rows.shape
+        self.features: int = shape[-1]
+        """F, the features of a row; says nothing of ids."""
+        self.total: int = shape[0] * shape[1] if len(shape) == 3 else shape[0]
+        """M, the number of rows."""
 
     @property
     def rows(self) -> NDArray[Any]:
@@ -80,17 +90,6 @@ class Packed:
         rows = memory((self.total, self.features))
         np.copyto(rows.reshape(self._rows.shape), self._rows)
         return rows
-
-    @property
-    def features(self) -> int:
-        """F, the features of a row (of rows that are no ids)."""
-        return int(self._rows.shape[-1])
-
-    @property
-    def total(self) -> int:
-        """M, the number of rows."""
-        shape = self._rows.shape
-        return int(shape[0] * shape[1] if len(shape) == 3 else shape[0])
 
     def strided(self) -> Strided:
         """Return where the features of each step are: copied only if not in one piece, or not writeable.
@@ -131,19 +130,9 @@ class Packed:
         return sequence
 
     @property
-    def sequences(self) -> int:
-        """N, the number of sequences."""
-        return int(self.batch_sizes[0])
-
-    @property
     def offsets(self) -> NDArray[np.int64]:
         """Row of the first sequence at each step, and M at the end: shape (T + 1,)."""
         return np.concatenate(([0], np.cumsum(self.batch_sizes)))
-
-    @property
-    def dense(self) -> bool:
-        """Whether all sequences have the same length."""
-        return bool(self.batch_sizes[-1] == self.batch_sizes[0])
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -189,7 +178,7 @@ class Form:
     """How a batch came in, so that the answer can go out alike."""
 
     kind: Literal["array", "padded", "list"]
-    length: int  # steps of the array that was passed (0 for a list)
+    length: int  # steps of a padded array (else 0)
 
     def unpack(self, packed: Packed) -> Any:
         """Return `packed` as the user passed its batch.
@@ -210,6 +199,9 @@ class Form:
             return padded
         lengths = packed.to_user_order(lengths)
         return [np.ascontiguousarray(row[:length]) for row, length in zip(padded, lengths, strict=True)]
+
+
+_DENSE = Form("array", 0)
 
 
 def _places(packed: Packed) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -283,15 +275,15 @@ def pack(
     if not steps:
         if lengths is not None:
             raise OptionError(f"{who}: lengths= needs sequences; x has one row a sample")
-        return Packed(_rows(array), np.array([len(array)], np.int64), steps=False), Form("array", 1)
+        return Packed(_rows(array), np.array([len(array)], np.int64), steps=False), _DENSE
     if array.shape[1] == 0:
         raise DataError(f"{who}: x has shape {array.shape}: no timesteps; pass at least one")
     if lengths is None:
-        batch_sizes = np.full(array.shape[1], array.shape[0], np.int64)
+        batch_sizes = _same_length(array.shape[1], array.shape[0])
         by_step = array.swapaxes(0, 1)
         if not (features and array.flags.c_contiguous):  # no copy where the steps come first already
             by_step = _rows(by_step.reshape(-1, *array.shape[2:]))
-        return Packed(by_step, batch_sizes), Form("array", array.shape[1])
+        return Packed(by_step, batch_sizes), _DENSE
     true = _lengths(lengths, array.shape[0], array.shape[1], who)
     order, batch_sizes = _longest_first(true)
     packed = Packed(np.empty(0), batch_sizes, order)
@@ -338,11 +330,19 @@ def _pack_list(x: Sequence[ArrayLike], *, features: bool, dtype: Any, who: str) 
 def _numbers(x: ArrayLike, dtype: Any, who: str) -> NDArray[Any]:
     """Return `x` as an array of native numbers, converted to `dtype` where one is wanted."""
     array = as_numbers(x, f"{who}: x")
+    if dtype is not None and array.dtype == dtype:
+        return array
     return array.astype(array.dtype.newbyteorder("=") if dtype is None else dtype, copy=False)
 
 
 def _rows(array: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(array)
+
+
+@lru_cache(maxsize=16)
+def _same_length(steps: int, count: int) -> NDArray[np.int64]:
+    """Return the batch sizes of a dense batch; nobody writes into them."""
+    return np.full(steps, count, np.int64)
 
 
 def _writeable(values: NDArray[Any]) -> NDArray[Any]:

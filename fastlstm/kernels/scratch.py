@@ -1,14 +1,13 @@
 """Memory for kernels: aligned to cache lines, used again where that is safe."""
 
 import math
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Scratch", "aligned", "borrowed"]
+__all__ = ["Scratch", "aligned", "borrowed", "zeros"]
 
 _LINE = 64
 """Bytes of a cache line. NumPy aligns to 16: a register that straddles two lines costs two accesses."""
@@ -33,26 +32,42 @@ def aligned(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     return memory[start : start + size].view(kind).reshape(shape)
 
 
-@contextmanager
-def borrowed(size: int, dtype: DTypeLike) -> Iterator[NDArray[Any]]:
+def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Return an array of zeros, as `aligned` makes them."""
+    if math.prod(shape) < _SMALL // 8:
+        return np.zeros(shape, dtype)
+    memory = aligned(shape, dtype)
+    memory[...] = 0.0
+    return memory
+
+
+class borrowed:
     """Lend an aligned, uninitialised 1-D array of at least `size` elements to one call.
 
     A fresh large array costs a page fault for every 4 KiB, more than a short call's own work.
     """
-    kind = np.dtype(dtype)
-    memory = None
-    if _spare:
-        try:
-            memory = _spare.pop()
-        except IndexError:  # another thread was faster
-            memory = None
-    if memory is None or memory.nbytes < size * kind.itemsize:
-        memory = aligned((size * kind.itemsize + _LINE,), np.uint8)
-    try:
-        yield memory[: memory.nbytes // kind.itemsize * kind.itemsize].view(kind)
-    finally:
-        if len(_spare) < _KEPT and memory.nbytes <= _LARGEST:
-            _spare.append(memory)
+
+    __slots__ = ("_kind", "_memory", "_size")
+
+    def __init__(self, size: int, dtype: np.dtype[Any]) -> None:
+        self._size, self._kind = size, dtype
+
+    def __enter__(self) -> NDArray[Any]:
+        memory = None
+        if _spare:
+            try:
+                memory = _spare.pop()
+            except IndexError:  # another thread was faster
+                memory = None
+        if memory is None or memory.nbytes < self._size * self._kind.itemsize:
+            memory = aligned(((self._size + 1) * self._kind.itemsize + _LINE,), np.uint8)
+            memory = memory[: memory.nbytes // 8 * 8]
+        self._memory = memory
+        return memory.view(self._kind)
+
+    def __exit__(self, *_: object) -> None:
+        if len(_spare) < _KEPT and self._memory.nbytes <= _LARGEST:
+            _spare.append(self._memory)
 
 
 class Scratch:

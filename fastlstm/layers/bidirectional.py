@@ -132,13 +132,13 @@ class Bidirectional(Layer):
         hidden[total + count :, units:] = 0.0 if states[1] is None else states[1].h
         values = hidden.reshape(-1)
         calls = (
-            ahead.inference(x, values, 2 * units, False, 0.0 if states[0] is None else states[0].c),
+            ahead.inference(x, values, 2 * units, False, None if states[0] is None else states[0].c),
             back.inference(
                 x.reversed(),
                 values[(2 * count + 1) * units :],
                 2 * units,
                 True,
-                0.0 if states[1] is None else states[1].c,
+                None if states[1] is None else states[1].c,
             ),
         )
         cost, size = sum(call.cost for call in calls), max(call.scratch for call in calls)

@@ -10,7 +10,7 @@ from ..errors import OptionError, ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
 from ..kernels.lstm_split import PROGRESS_STRIDE, infer_split
-from ..kernels.scratch import aligned, borrowed
+from ..kernels.scratch import aligned, borrowed, zeros
 from ..simd.host import REGISTERS
 from .base import Gradients, Layer, Run, size
 from .initializers import glorot_uniform, orthogonal
@@ -135,6 +135,9 @@ class LSTM(Layer):
         self.recurrent_dropout = recurrent_dropout
         self.unit_forget_bias = unit_forget_bias
         self._weights: _Weights | None = None
+        lanes = REGISTERS.lanes(self.dtype.itemsize)
+        self.stride = -(-self.units // lanes) * lanes
+        """Units up to whole registers: B * L."""
 
     @property
     def features_out(self) -> int:
@@ -178,12 +181,6 @@ class LSTM(Layer):
 
     # --- the kernels' layout ------------------------------------------------------------------------------------
 
-    @property
-    def stride(self) -> int:
-        """Units up to whole registers: B * L."""
-        lanes = REGISTERS.lanes(self.dtype.itemsize)
-        return -(-self.units // lanes) * lanes
-
     def packed(self) -> _Weights:
         weights = self._weights
         if weights is None:
@@ -211,56 +208,61 @@ class LSTM(Layer):
             hidden = run.scratch.take(self, "hidden", shape=shape, dtype=self.dtype)
         else:
             hidden = aligned(shape, self.dtype)
+        rows = hidden[count:]
         hidden[:count] = 0.0 if state is None else state.h
-        run_all = self._train if run.training else self._infer
-        c, cache = run_all(x, hidden, 0.0 if state is None else state.c, run)
-        y = x.with_rows(hidden[count:])
-        h = y.last_of(y.rows)
+        c0 = None if state is None else state.c
+        c, cache = self._train(x, hidden, c0, run) if run.training else (self._infer(x, hidden, c0), None)
+        h = x.last_of(rows)
         if run.training:  # scratch: the next step writes over it
             h, c = h.copy(), c.copy()
-        return y, LSTMState(h, c), cache
+        return x.with_rows(rows), LSTMState(h, c), cache
 
-    def _infer(self, x: Packed, hidden: NDArray[Any], c0: Any, run: Run) -> tuple[NDArray[Any], None]:
-        count = x.sequences
-        split = count < _FEW and len(x.batch_sizes) >= _STEPS and 4 * self.stride * self.units >= _SPLIT_WEIGHTS
+    def _infer(self, x: Packed, hidden: NDArray[Any], c0: NDArray[Any] | None) -> NDArray[Any]:
+        count, units = x.sequences, self.units
+        split = count < _FEW and len(x.batch_sizes) >= _STEPS and 4 * self.stride * units >= _SPLIT_WEIGHTS
         if split and team.threads_for(self.cost(x), 2) > 1:
-            return self._infer_split(x, hidden, c0), None
-        call = self.inference(x, hidden.reshape(-1), self.units, False, c0)
+            return self._infer_split(x, hidden, c0)
+        call = self.inference(x, hidden.reshape(-1), units, False, c0)
         parts = team.threads_for(call.cost, count)
         with borrowed(parts * call.scratch, self.dtype) as memory:
-            team.share(
-                kernels.infer,
-                *call.arguments,
-                count=count,
-                cost=call.cost,
-                each=[memory[part * call.scratch :] for part in range(parts)],
-                weights=None if x.dense else x.lengths,
-            )
-        return call.cells[:, : self.units], None
+            if parts == 1:
+                kernels.infer(*call.arguments, memory, 0, count)
+            else:
+                team.share(
+                    kernels.infer,
+                    *call.arguments,
+                    count=count,
+                    cost=call.cost,
+                    each=[memory[part * call.scratch :] for part in range(parts)],
+                    weights=None if x.dense else x.lengths,
+                )
+        return call.cells[:, :units]
 
     def cost(self, x: Packed) -> float:
         """Estimate the nanoseconds that inference takes on one core."""
         return 0.08 * x.total * self.units * (self.units + x.features + 32)
 
-    def inference(self, x: Packed, hidden: NDArray[Any], h_width: int, h_back: bool, c0: Any) -> Inference:
+    def inference(
+        self, x: Packed, hidden: NDArray[Any], h_width: int, h_back: bool, c0: NDArray[Any] | None
+    ) -> Inference:
         """Prepare a call of `kernels.infer`, which says what `hidden`, `h_width` and `h_back` are."""
-        count, stride, features = x.sequences, self.stride, x.features
-        cells = aligned((count, stride), self.dtype)
-        cells[:, self.units :] = 0.0
-        cells[:, : self.units] = c0
+        count, units, stride, features = x.sequences, self.units, self.stride, x.features
+        cells = zeros((count, stride), self.dtype)
+        if c0 is not None:
+            cells[:, :units] = c0
         height = max(count, min(_CHUNK_ELEMENTS // (4 * stride), x.total))
         weights = self.packed()
         return Inference(
             (
-                *(*x.strided(), features, hidden, h_width, h_back, cells.reshape(-1), self.units, x.batch_sizes),
-                *(weights.input, weights.recurrent, weights.bias, height),
+                *(*x.strided(), features, hidden, h_width, h_back, cells.reshape(-1), units, x.batch_sizes),
+                *(*weights, height),
             ),
             cells,
             -(-height * (4 * stride + features) // 16) * 16,  # the next one's begins on a cache line
             self.cost(x),
         )
 
-    def _infer_split(self, x: Packed, hidden: NDArray[Any], c0: Any) -> NDArray[Any]:
+    def _infer_split(self, x: Packed, hidden: NDArray[Any], c0: NDArray[Any] | None) -> NDArray[Any]:
         """Let cores share the units; return the final cells."""
         count, stride, dtype, cost = x.sequences, self.stride, self.dtype, self.cost(x)
         lanes = REGISTERS.lanes(dtype.itemsize)
@@ -268,8 +270,9 @@ class LSTM(Layer):
         parts = team.threads_for(cost, blocks)
         bounds = np.array(team.cut(blocks, parts))
         cells = aligned((len(hidden), stride), dtype)
-        cells[:count, self.units :] = 0.0
-        cells[:count, : self.units] = c0
+        cells[:count] = 0.0
+        if c0 is not None:
+            cells[:count, : self.units] = c0
         weights = self.packed()
         widest = int(np.diff(bounds).max()) * 4 * lanes
         height = max(count, min(_CHUNK_ELEMENTS // widest, x.total))
@@ -287,7 +290,9 @@ class LSTM(Layer):
             )
         return x.last_of(cells[count:])[:, : self.units]
 
-    def _train(self, x: Packed, hidden: NDArray[Any], c0: Any, run: Run) -> tuple[NDArray[Any], LSTMCache]:
+    def _train(
+        self, x: Packed, hidden: NDArray[Any], c0: NDArray[Any] | None, run: Run
+    ) -> tuple[NDArray[Any], LSTMCache]:
         count, stride, units, take = x.sequences, self.stride, self.units, run.scratch.take
         weights = self.packed()
         rows, input_mask = x.rows_in(lambda shape: take(self, "x", shape=shape, dtype=self.dtype)), None
@@ -296,8 +301,9 @@ class LSTM(Layer):
             rows = rows * input_mask
         gates = take(self, "gates", shape=(len(rows), 4 * stride), dtype=self.dtype)
         cells = take(self, "cells", shape=(count + len(rows), stride), dtype=self.dtype)
-        cells[:count, units:] = 0.0
-        cells[:count, :units] = c0
+        cells[:count] = 0.0
+        if c0 is not None:
+            cells[:count, :units] = c0
         times(rows, weights.input, weights.bias, gates)
         recurrent_mask = None
         if self.recurrent_dropout:
