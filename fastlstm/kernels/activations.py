@@ -1,8 +1,8 @@
 """exp, tanh and sigmoid of every lane of a Vec or of a whole Tile.
 
-All three rest on one reduction, ``exp(x) = s * (1 + p)`` with ``s = 2**n``, ``n = round(x / ln 2)`` and ``p`` the
-polynomial ``exp(r) - 1`` of the remainder ``|r| <= ln(2) / 2``. Keeping ``p`` apart from 1 is what makes tanh right to
-the last bits near zero: there ``s = 1`` and ``expm1(x) = p``.
+All rest on one reduction, ``2**t = s * (1 + p)`` with ``s = 2**n``, ``n = round(t)`` and ``p`` the polynomial
+``2**f - 1`` of the remainder ``|f| <= 1/2``. Keeping ``p`` apart from 1 is what makes tanh right to the last bits near
+zero: there ``s = 1`` and ``expm1(x) = p``.
 
 Largest errors against the correctly rounded result (``tests/kernels/test_activations.py`` holds them):
 
@@ -16,6 +16,9 @@ sigmoid    4 ulp        4 ulp
 
 NaN gives NaN. exp clamps its argument to -87 .. 88 (float32) or -708 .. 709 (float64), just inside the normal numbers:
 beyond, it gives the value at the bound, neither 0 nor infinity.
+
+The LSTM's gates use the parts `one_plus_exp2`, `exp2_minus_1` and `expm1_twice`: ``sigmoid(x) = 1 / (1 + exp(-x))`` and
+``tanh(x) = expm1(2x) / (expm1(2x) + 2)`` are fractions, and two fractions that are multiplied need one division.
 """
 
 import math
@@ -25,48 +28,63 @@ from ..simd.lanes import Lane
 from ..simd.vector import lanes_of, lanewise, load, load_n, store, store_n
 from ._jit import jit
 
-__all__ = ["sigmoid", "sigmoid_rows", "tanh", "tanh_rows", "vexp"]
+__all__ = [
+    "LOG2E",
+    "exp2_minus_1",
+    "expm1_twice",
+    "one_plus_exp2",
+    "sigmoid",
+    "sigmoid_rows",
+    "tanh",
+    "tanh_rows",
+    "vexp",
+]
+
+LOG2E = math.log2(math.e)
 
 
 class _Constants(NamedTuple):
     """What the reduction needs for one float type."""
 
     shift: float  # 1.5 * 2**mantissa bits: adding it rounds to a whole number
-    ln2_high: float  # ln 2 with trailing zero bits, so that n * ln2_high is exact
-    ln2_low: float
+    log2e: float  # in this type
+    log2e_rest: float  # what it lacks
     lowest: float  # exp clamps below and above to stay among the normal numbers
     highest: float
     tanh_flat: float  # 2 * |x| beyond which tanh rounds to 1
-    polynomial: tuple[float, ...]  # (exp(r) - 1 - r) / r**2, highest power first
+    steep: float  # |t| beyond which 1 + 2**t stays as it is: a product with 2**tanh_flat is a normal number still
+    polynomial: tuple[float, ...]  # (2**f - 1) / f, highest power first
 
 
 _FLOAT32 = _Constants(
     shift=1.5 * 2.0**23,
-    ln2_high=0.693359375,
-    ln2_low=-2.12194440e-4,
+    log2e=1.44269502162933349609375,
+    log2e_rest=1.92596299112661746887e-8,
     lowest=-87.0,
     highest=88.0,
     tanh_flat=20.0,
-    # Cephes expf (Moshier 1989): minimax on [-ln(2)/2, ln(2)/2]
+    steep=96.0,
+    # Chebyshev interpolation on [-1/2, 1/2]: within 1e-8 of the value
     polynomial=(
-        1.9875691500e-4,
-        1.3981999507e-3,
-        8.3334519073e-3,
-        4.1665795894e-2,
-        1.6666665459e-1,
-        5.0000001201e-1,
+        1.545316294512069e-4,
+        1.3390863364671234e-3,
+        9.618082557277852e-3,
+        5.550357114219078e-2,
+        2.4022650760568126e-1,
+        6.931471880262288e-1,
     ),
 )
 
 _FLOAT64 = _Constants(
     shift=1.5 * 2.0**52,
-    ln2_high=6.93145751953125e-1,
-    ln2_low=1.42860682030941723212e-6,
+    log2e=LOG2E,
+    log2e_rest=2.0355273740931033e-17,
     lowest=-708.0,
     highest=709.0,
     tanh_flat=40.0,
-    # Taylor: the first term left out is r**14 / 14! < 5e-18
-    polynomial=tuple(1.0 / math.factorial(k) for k in range(13, 1, -1)),
+    steep=960.0,
+    # Taylor: the first term left out is below 1e-17 of the value
+    polynomial=tuple(math.log(2.0) ** k / math.factorial(k) for k in range(14, 0, -1)),
 )
 
 
@@ -74,21 +92,33 @@ def _of(x: Lane) -> _Constants:
     return _FLOAT32 if x.vec.scalar.bitwidth == 32 else _FLOAT64
 
 
-def _reduce(x: Lane) -> tuple[Lane, Lane]:
+def _parts(shifted: Lane, f: Lane) -> tuple[Lane, Lane]:
+    """Return ``(p, s)`` of a reduced argument: ``shifted`` is n plus the shift."""
+    first, *others = _of(f).polynomial
+    q = f.constant(first)
+    for coefficient in others:
+        q = q.fma(f, coefficient)
+    return q * f, shifted.power_of_two()
+
+
+def _exp_parts(x: Lane) -> tuple[Lane, Lane]:
     """Return ``(p, s)`` with ``exp(x) = s * (1 + p)``; `x` is within ``lowest`` and ``highest`` already."""
     constants = _of(x)
-    shifted = x.fma(math.log2(math.e), constants.shift)
+    shifted = x.fma(constants.log2e, constants.shift)
     n = shifted - constants.shift
-    r = n.fma(-constants.ln2_low, n.fma(-constants.ln2_high, x))
-    q = x.constant(constants.polynomial[0])
-    for coefficient in constants.polynomial[1:]:
-        q = q.fma(r, coefficient)
-    return q.fma(r * r, r), shifted.power_of_two()
+    return _parts(shifted, x.fma(constants.log2e_rest, x.fma(constants.log2e, -n)))
+
+
+def _exp2_parts(t: Lane) -> tuple[Lane, Lane]:
+    """Return ``(p, s)`` with ``2**t = s * (1 + p)``; `t` is within the normal exponents already."""
+    shift = _of(t).shift
+    shifted = t + shift
+    return _parts(shifted, t - (shifted - shift))
 
 
 def _exp(x: Lane) -> Lane:
     constants = _of(x)
-    p, s = _reduce(x.at_least(constants.lowest).at_most(constants.highest))
+    p, s = _exp_parts(x.at_least(constants.lowest).at_most(constants.highest))
     return s.fma(p, s)
 
 
@@ -96,6 +126,34 @@ def _exp(x: Lane) -> Lane:
 def vexp(x):
     """``vexp(x)``: exp of every lane."""
     return _exp(x)
+
+
+@lanewise
+def one_plus_exp2(t):
+    """``one_plus_exp2(t)``: ``1 + 2**t``; the denominator of ``sigmoid(x)`` for ``t = -x * LOG2E``."""
+    steep = _of(t).steep
+    p, s = _exp2_parts(t.at_least(-steep).at_most(steep))
+    return s.fma(p, s) + 1.0
+
+
+@lanewise
+def exp2_minus_1(t):
+    """``exp2_minus_1(t)``: ``2**t - 1``, where tanh is not flat yet; ``expm1(2x)`` for ``t = 2 * x * LOG2E``."""
+    flat = _of(t).tanh_flat * LOG2E
+    p, s = _exp2_parts(t.at_least(-flat).at_most(flat))
+    return s.fma(p, s - 1.0)
+
+
+def _expm1_twice(x: Lane) -> Lane:
+    flat = _of(x).tanh_flat
+    p, s = _exp_parts((x + x).at_least(-flat).at_most(flat))
+    return s.fma(p, s - 1.0)
+
+
+@lanewise
+def expm1_twice(x):
+    """``expm1_twice(x)``: ``expm1(2x)``, where tanh is not flat yet."""
+    return _expm1_twice(x)
 
 
 @lanewise
@@ -107,9 +165,7 @@ def sigmoid(x):
 @lanewise
 def tanh(x):
     """``tanh(x)``: the hyperbolic tangent of every lane, ``expm1(2x) / (expm1(2x) + 2)``."""
-    flat = _of(x).tanh_flat
-    p, s = _reduce((x + x).at_least(-flat).at_most(flat))
-    minus_one = s.fma(p, s - 1.0)
+    minus_one = _expm1_twice(x)
     return minus_one / (minus_one + 2.0)
 
 

@@ -8,7 +8,8 @@ B = ceil(H / L) blocks of units.
 Common arrays (contiguous, one float type):
 
 =============  ===================  ===================================================================================
-gates          (M, B * 4 * L)       rows in blocks ``i f g o`` of L units each; padding units included
+gates          (M, B * 4 * L)       rows in blocks ``i f g o`` of L units each; padding units included. Pre-activations
+                                    are in the units of `GATE_UNITS`, for which the weights are packed
 hidden         (N + M, H)           row n is h0 of sequence n; row N + m is h after row m: no first-step branch
 cells          (N + M, B * L)       the same for c
 batch_sizes    (T,) int64           sequences alive at each step, never rising
@@ -21,14 +22,28 @@ pre-activations of a unit come out side by side.
 A call handles the sequences from `begin` to `end` for all steps: cores share no state and never wait for each other.
 """
 
+import numpy as np
+
 from ..simd.tile import COLUMNS
 from ..simd.vector import fma, lanes_of, load, load_n, splat, store, store_n
 from ._jit import jit, jit_inline, jit_inner
-from .activations import sigmoid, tanh
+from .activations import LOG2E, exp2_minus_1, expm1_twice, one_plus_exp2, tanh
 from .gemm import SAME_FOR_ALL, panel_product, product, row_times_panel
 
-__all__ = ["backward", "forward", "infer", "pack_gates", "pack_gates_transposed", "pointwise", "unpack_gates"]
+__all__ = [
+    "GATE_UNITS",
+    "backward",
+    "forward",
+    "infer",
+    "pack_gates",
+    "pack_gates_transposed",
+    "pointwise",
+    "unpack_gates",
+]
 
+
+GATE_UNITS = np.array([-LOG2E, -LOG2E, 2.0 * LOG2E, -LOG2E])
+"""What the weights of i, f, g and o are multiplied by: a gate then needs ``2**a`` and nothing before it."""
 
 _COLUMNS_AT_ONCE = 32
 """Columns that `pack_gates` transposes at once: what it writes to stays in the L1 cache."""
@@ -38,10 +53,11 @@ _COLUMNS_AT_ONCE = 32
 
 
 @jit
-def pack_gates(w, k, units, packed):
+def pack_gates(w, k, units, scales, packed):
     """Pack a weight (4H, K), gates i f g o in rows, into B panels (K, 4 * L); bias vectors are the case K = 1.
 
     w       (4H * K,)         float, in
+    scales  (4,) float64, in  a factor for each gate
     packed  (B * K * 4 * L,)  float, out; zeros for padding units
     """
     width = lanes_of(packed)
@@ -54,7 +70,7 @@ def pack_gates(w, k, units, packed):
                     source = (gate * units + first + lane) * k
                     exists = first + lane < units
                     for c in range(c_begin, c_end):
-                        packed[place + c * 4 * width] = w[source + c] if exists else 0.0
+                        packed[place + c * 4 * width] = w[source + c] * scales[gate] if exists else 0.0
 
 
 @jit
@@ -106,22 +122,27 @@ def unpack_gates(packed, k, units, w):
 def pointwise(gates, g, cells, c_from, c_to, hidden, h, left, keep):
     """Take one block of one sequence one step on, from its four pre-activations; `keep` leaves the gates for BPTT."""
     width = lanes_of(gates)
-    i = sigmoid(load(gates, g))  # 1
-    f = sigmoid(load(gates, g + width))  # 2
-    z = tanh(load(gates, g + 2 * width))  # 3: g
-    o = sigmoid(load(gates, g + 3 * width))  # 4
-    c = fma(f, load(cells, c_from), i * z)  # 5: c = f * c_prev + i * g
+    over_i = one_plus_exp2(load(gates, g))  # 1: i = 1 / over_i
+    f = splat(over_i, 1.0) / one_plus_exp2(load(gates, g + width))  # 2
+    above_g = exp2_minus_1(load(gates, g + 2 * width))  # 3: g = above_g / over_g
+    over_o = one_plus_exp2(load(gates, g + 3 * width))  # 4: o = 1 / over_o
+    over_g = above_g + splat(over_i, 2.0)
+    both = splat(over_i, 1.0) / (over_i * over_g)
+    c = fma(f, load(cells, c_from), above_g * both)  # 5: c = f * c_prev + i * g
     store(cells, c_to, c)
-    y = o * tanh(c)  # 6: h = o * tanh(c)
+    above = expm1_twice(c)  # tanh(c) = above / over
+    over = above + splat(over_i, 2.0)
+    last = splat(over_i, 1.0) / (over_o * over)
+    y = above * last  # 6: h = o * tanh(c)
     if left >= width:
         store(hidden, h, y)
     else:
         store_n(hidden, h, y, left)
     if keep:
-        store(gates, g, i)
+        store(gates, g, over_g * both)
         store(gates, g + width, f)
-        store(gates, g + 2 * width, z)
-        store(gates, g + 3 * width, o)
+        store(gates, g + 2 * width, above_g / over_g)  # by itself: never beyond 1, as a product might be
+        store(gates, g + 3 * width, over * last)
 
 
 @jit_inner

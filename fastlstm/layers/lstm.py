@@ -186,9 +186,10 @@ class LSTM(Layer):
         if weights is None:
             p, units, width = self.params, self.units, 4 * self.stride
             packed = _Weights(*(aligned((width * k,), self.dtype) for k in (self.features_in, units, 1)))  # type: ignore[operator]
-            kernels.pack_gates(p["weight_ih_l0"].reshape(-1), self.features_in, units, packed.input)
-            kernels.pack_gates(p["weight_hh_l0"].reshape(-1), units, units, packed.recurrent)
-            kernels.pack_gates(p["bias_ih_l0"] + p["bias_hh_l0"], 1, units, packed.bias)
+            scales = kernels.GATE_UNITS
+            kernels.pack_gates(p["weight_ih_l0"].reshape(-1), self.features_in, units, scales, packed.input)
+            kernels.pack_gates(p["weight_hh_l0"].reshape(-1), units, units, scales, packed.recurrent)
+            kernels.pack_gates(p["bias_ih_l0"] + p["bias_hh_l0"], 1, units, scales, packed.bias)
             weights = self._weights = packed
         return weights
 

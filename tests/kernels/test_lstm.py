@@ -37,7 +37,7 @@ class Batch:
 
     def in_blocks(self, w, k):
         out = np.full(4 * self.stride * k, np.nan, self.dtype)
-        lstm.pack_gates(np.ascontiguousarray(w).reshape(-1), k, self.units, out)
+        lstm.pack_gates(np.ascontiguousarray(w).reshape(-1), k, self.units, lstm.GATE_UNITS, out)
         return out
 
     def transposed(self, w):
@@ -127,7 +127,7 @@ def test_unpacking_gates_undoes_packing(units, k, dtype):
     blocks = -(-units // lanes)
     w = np.arange(1, 4 * units * k + 1, dtype=dtype).reshape(4 * units, k)
     packed = np.full(blocks * k * 4 * lanes, np.nan, dtype)
-    lstm.pack_gates(w.reshape(-1), k, units, packed)
+    lstm.pack_gates(w.reshape(-1), k, units, np.ones(4), packed)
     assert (packed == 0).sum() == packed.size - w.size  # padding, and nothing else, is zero
     rows = packed.reshape(blocks, k, 4 * lanes).transpose(0, 2, 1)  # as columns of `gates`: (B * 4 * L, K)
     back = np.full_like(w, np.nan)
@@ -140,7 +140,7 @@ def test_a_block_holds_the_four_gates_of_the_same_units(dtype):
     units = lanes + 1
     w = np.add.outer(np.arange(4) * 1000, np.arange(1, units + 1)).astype(dtype)  # gate * 1000 + unit + 1
     packed = np.empty(2 * 4 * lanes, dtype)
-    lstm.pack_gates(w.reshape(-1), 1, units, packed)
+    lstm.pack_gates(w.reshape(-1), 1, units, np.ones(4), packed)
     blocks = packed.reshape(2, 4, lanes)
     for gate in range(4):
         assert_bitwise_equal(blocks[0, gate], w[gate, :lanes])
@@ -164,7 +164,7 @@ def test_transposed_packing_multiplies_rows_of_gates(units, n, seed, dtype):
 
 def _row_in_blocks(row, units, width):
     out = np.empty(width, row.dtype)
-    lstm.pack_gates(row, 1, units, out)
+    lstm.pack_gates(row, 1, units, np.ones(4), out)
     return out
 
 

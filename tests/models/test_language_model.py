@@ -258,7 +258,7 @@ def test_a_mistyped_path_is_named(tmp_path):
 
 def test_a_loss_that_becomes_nan_names_the_step_and_keeps_the_last_good_weights():
     corpus = Corpus.of(PANGRAM)
-    options = {**SMALL, "optimizer": "sgd", "learning_rate": 1e30, "schedule": "constant", "clip": None}
+    options = {**SMALL, "optimizer": "sgd", "learning_rate": 1e39, "schedule": "constant", "clip": None}
     model = LanguageModel(corpus.vocabulary, **options)
     kept = []  # weights before each step; the loss of all but the last was finite
     kept.append(model.state_dict())
