@@ -30,7 +30,10 @@ class _Stepper(Protocol):
     """One layer, stepwise: rows in, rows out; ``state`` holds arrays whose first axis is the sequence."""
 
     layer: Layer
-    state: dict[str, Array]
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """The arrays that hold the state."""
 
     def __call__(self, rows: Array) -> Array:
         """Return the layer's output for one row of each sequence."""
@@ -40,34 +43,34 @@ class _LSTMStepper:
     """An LSTM with all its buffers: a step allocates nothing."""
 
     def __init__(self, layer: LSTM, batch: int):
-        stride, dtype = layer.stride, layer.dtype
-        assert layer.features_in is not None
+        stride, dtype, features = layer.stride, layer.dtype, layer.features_in
+        assert features is not None
         self.layer: Layer = layer
         self._lstm, self._batch = layer, batch
-        self.hidden = aligned((2 * batch, layer.units), dtype)  # before the step, after it
-        self.cells = aligned((batch, stride), dtype)
-        self.hidden[...] = self.cells[...] = 0.0
-        self.state = {"h": self.hidden[:batch], "c": self.cells[:, : layer.units]}
-        self._sizes = np.array([batch])
-        self._cost = 0.08 * batch * layer.units * (layer.units + layer.features_in + 32)
-        parts = range(team.threads_for(self._cost, batch))
-        self._each = [aligned((batch * (4 * stride + layer.features_in),), dtype) for _ in parts]
+        self._hidden = aligned((2, batch, layer.units), dtype)  # before the step and after it, by turns
+        self._cells = aligned((batch, stride), dtype)
+        self._hidden[...] = self._cells[...] = 0.0
+        self._now = 0  # which half of `hidden` is the state
+        cost = 0.08 * batch * layer.units * (layer.units + features + 32)
+        self._parts = team.threads_for(cost, batch)
+        self._each = [aligned((batch * (4 * stride + features),), dtype) for _ in range(self._parts)]
+        self._input = 0, 0, features, features, self._hidden.reshape(-1), layer.units
+        self._state = self._cells.reshape(-1), layer.units, np.array([batch])
+        self._cost = cost
+
+    @property
+    def state(self) -> dict[str, Array]:
+        return {"h": self._hidden[self._now], "c": self._cells[:, : self._lstm.units]}
 
     def __call__(self, rows: Array) -> Array:
-        lstm, batch, features = self._lstm, self._batch, rows.shape[1]
-        weights = lstm.packed()
-        team.share(
-            kernels.infer,
-            *(rows.reshape(-1), 0, 0, features, features, self.hidden.reshape(-1), lstm.units, False),
-            *(self.cells.reshape(-1), lstm.units, self._sizes),
-            *(weights.input, weights.recurrent, weights.bias),
-            batch,
-            count=batch,
-            cost=self._cost if len(self._each) > 1 else 0.0,
-            each=self._each,
-        )
-        after = self.hidden[batch:]
-        self.hidden[:batch] = after
+        weights, batch, now = self._lstm.packed(), self._batch, self._now
+        arguments = (rows.reshape(-1), *self._input, now == 1, *self._state, *weights, batch)
+        if self._parts == 1:
+            kernels.infer(*arguments, self._each[0], 0, batch)
+        else:
+            team.share(kernels.infer, *arguments, count=batch, cost=self._cost, each=self._each)
+        self._now = 1 - now
+        after: Array = self._hidden[1 - now]
         return after
 
 
@@ -76,9 +79,12 @@ class _RowStepper:
 
     def __init__(self, layer: Layer, batch: int):
         self.layer = layer
-        self.state: dict[str, Array] = {}
         self._sizes = np.array([batch])
         self._run = Run()
+
+    @property
+    def state(self) -> dict[str, Array]:
+        return {}
 
     def __call__(self, rows: Array) -> Array:
         return self.layer.forward(Packed(rows, self._sizes, steps=False), self._run)[0].rows
@@ -127,9 +133,9 @@ class Stream:
             raise NotBuiltError("stream: the layers have no weights yet; call fit, build(features), or load some first")
         self.layers = list(layers)
         first = layers[0]
-        self._ids = first if isinstance(first, Embedding) else None
-        self._dtype = first.dtype
-        self._shape = (batch,) if self._ids is not None else (batch, first.features_in)
+        ids = isinstance(first, Embedding)
+        self._dtype = None if ids else first.dtype
+        self._shape = (batch,) if ids else (batch, first.features_in)
         names = [layer.name or f"{layer.kind.lower()}_{place}" for place, layer in enumerate(layers)]
         made = {name: _stepper(layer, batch) for name, layer in zip(names, layers, strict=True)}
         self._steppers = {name: stepper for name, stepper in made.items() if stepper is not None}
@@ -155,10 +161,9 @@ class Stream:
         DataError
             An id is outside the vocabulary.
         """
-        rows = np.asarray(x)
+        rows = np.asarray(x, self._dtype, order="C")
         if rows.shape != self._shape:
             raise ShapeError(f"step: x has shape {rows.shape}; expected {self._shape}: one step of each sequence")
-        rows = np.ascontiguousarray(rows if self._ids is not None else rows.astype(self._dtype, copy=False))
         given = rows
         for stepper in self._steppers.values():
             rows = stepper(rows)
