@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError, OptionError, ShapeError
+from ..kernels import team
+from ..kernels.embedding import gather
 from .numbers import as_numbers
 
-__all__ = ["Batch", "Form", "Packed", "Strided", "is_ragged", "pack"]
+__all__ = ["Batch", "Form", "Lookup", "Packed", "Strided", "is_ragged", "pack"]
 
 Batch: TypeAlias = ArrayLike | Sequence[ArrayLike]
 """What users pass: an array, or a list of arrays of different lengths."""
@@ -36,15 +38,25 @@ class Strided(NamedTuple):
     sequence: int
 
 
+class Lookup(NamedTuple):
+    """Rows that are rows of a table: what an Embedding returns, which an LSTM may take as it is."""
+
+    ids: NDArray[Any]  # (M,), 0 to V - 1
+    table: NDArray[Any]  # (V, F)
+    edition: object  # another one whenever the table's values are others
+    out: Callable[[tuple[int, int]], NDArray[Any]]
+    """Gives the memory for the rows, of a shape (M, F), should they be wanted."""
+
+
 class Packed:
     """A batch of sequences as rows.
 
     Parameters
     ----------
-    rows : ndarray
+    rows : ndarray or Lookup
         ``(M, F)`` features, or ``(M,)`` integer ids; M is the sum of all lengths. Of a dense batch also a view
         ``(T, N, F)`` of memory that is laid out otherwise: it becomes rows when they are asked for, and a kernel that
-        goes by `strided` reads it where it is.
+        goes by `strided` reads it where it is. A `Lookup` becomes rows when they are asked for, too.
     batch_sizes : ndarray of int64, shape (T,)
         How many sequences are alive at each step; never rises, never 0.
     order : ndarray of int64, shape (N,), or None
@@ -53,16 +65,15 @@ class Packed:
         Whether the rows are steps of sequences. False: one row is one sample (T is 1).
     """
 
-    __slots__ = ("_rows", "batch_sizes", "dense", "features", "order", "sequences", "steps", "total")
+    __slots__ = ("_rows", "batch_sizes", "dense", "features", "lookup", "order", "sequences", "steps", "total")
 
     def __init__(
         self,
-        rows: NDArray[Any],
+        rows: NDArray[Any] | Lookup,
         batch_sizes: NDArray[np.int64],
         order: NDArray[np.int64] | None = None,
         steps: bool = True,
     ) -> None:
-        self._rows = rows
         self.batch_sizes = batch_sizes
         self.order = order
         self.steps = steps
@@ -70,21 +81,38 @@ class Packed:
         """N, the number of sequences."""
         self.dense = bool(batch_sizes[-1] == self.sequences)
         """Whether all sequences have the same length."""
-        shape = rows.shape
-        self.features: int = shape[-1]
+        self.features: int
         """F, the features of a row; says nothing of ids."""
-        self.total: int = shape[0] * shape[1] if len(shape) == 3 else shape[0]
+        self.total: int
         """M, the number of rows."""
+        self.lookup: Lookup | None = None
+        """What the rows are made of, as long as nobody has asked for them."""
+        if isinstance(rows, Lookup):
+            self.lookup = rows
+            self.features, self.total = rows.table.shape[1], len(rows.ids)
+        else:
+            self._rows = rows
+            shape = rows.shape
+            self.features, self.total = shape[-1], shape[0] * shape[1] if len(shape) == 3 else shape[0]
 
     @property
     def rows(self) -> NDArray[Any]:
         """The rows, time-major: (M, F) or (M,)."""
+        self._look_up()
         if self._rows.ndim == 3:
             self._rows = self._rows.reshape(-1, self._rows.shape[2])
         return self._rows
 
+    def _look_up(self) -> None:
+        if self.lookup is not None:
+            ids, table = self.lookup.ids, self.lookup.table
+            self._rows = self.lookup.out((self.total, self.features))
+            team.share(gather, table, ids, self._rows, count=self.total, cost=0.1 * self._rows.size)
+            self.lookup = None
+
     def rows_in(self, memory: Callable[[tuple[int, int]], NDArray[Any]]) -> NDArray[Any]:
         """Return the rows contiguous, copied into what `memory` gives for a shape if they are not so yet."""
+        self._look_up()
         if self._rows.ndim == 2:
             return np.ascontiguousarray(self._rows)
         rows = memory((self.total, self.features))
@@ -96,6 +124,7 @@ class Packed:
 
         Numba would compile everything once more for memory that must not be written to.
         """
+        self._look_up()
         rows, features, count = self._rows, self.features, self.sequences
         if rows.ndim == 2:
             step = count * features if self.dense else 0
@@ -111,6 +140,7 @@ class Packed:
         """Return the batch with every sequence turned round; of a dense one nothing is moved."""
         if not self.dense:
             return self.with_rows(self.rows[self._turned_rows()])
+        self._look_up()
         rows = self._rows
         if rows.ndim == 2:
             rows = np.ascontiguousarray(rows).reshape(len(self.batch_sizes), self.sequences, self.features)
@@ -148,7 +178,7 @@ class Packed:
             return np.arange(self.total - self.sequences, self.total)
         return self.offsets[self.lengths - 1] + np.arange(self.sequences)
 
-    def with_rows(self, rows: NDArray[Any]) -> "Packed":
+    def with_rows(self, rows: NDArray[Any] | Lookup) -> "Packed":
         """Return the same batch with other rows, one for each of these."""
         return Packed(rows, self.batch_sizes, self.order, self.steps)
 

@@ -240,6 +240,7 @@ def infer(
     x_step,
     x_sequence,
     features,
+    ids,
     hidden,
     h_width,
     h_back,
@@ -260,6 +261,8 @@ def infer(
 
     x        (any,)               float, in: feature f of sequence n at step t is element
                                   ``x_first + t * x_step + n * x_sequence + f``; `x_step` 0: packed rows
+    ids      (M,) int64, in       which row of `x`, then (V, B * 4 * L), is ``W_ih x + b`` of each packed row, with
+                                  no product to make. Of length 0: `x` holds features
     hidden   (any,)               float, row r of H units begins at element ``r * h_width``; rows 0 to N in, the N + M
                                   others out. With `h_back` (of a dense batch) the other way round: rows M to M + N in,
                                   and each step's rows stand before those of the step before
@@ -278,6 +281,7 @@ def infer(
     in_place = time_major or (end - begin == 1 and x_step == features)
     source = x_first  # element of x where the step's first row begins
     h_from = count * len(batch_sizes) if h_back else 0
+    row = 0  # packed, of the step's first sequence
     t = 0
     while t < len(batch_sizes) and begin < min(batch_sizes[t], end):
         used = 0  # gate rows of this chunk
@@ -287,14 +291,22 @@ def infer(
             alive = min(batch_sizes[after], end) - begin
             if alive <= 0 or used + alive > height:
                 break
-            if not in_place:
+            if len(ids):
+                for n in range(alive):
+                    g = (used + n) * 4 * stride
+                    from_table = ids[row + begin + n] * 4 * stride
+                    for c in range(4 * stride):
+                        gates[g + c] = x[from_table + c]
+            elif not in_place:
                 for n in range(alive):
                     for c in range(features):
                         copied[(used + n) * features + c] = x[source + (begin + n) * x_sequence + c]
             used += alive
             source += x_step if x_step else batch_sizes[after] * features
+            row += batch_sizes[after]
             after += 1
-        product(rows, features, packed, features, bias, gates, 4 * stride, 4 * stride, 0, used)
+        if not len(ids):
+            product(rows, features, packed, features, bias, gates, 4 * stride, 4 * stride, 0, used)
         used = 0
         for step in range(t, after):
             alive = min(batch_sizes[step], end) - begin

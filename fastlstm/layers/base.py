@@ -5,7 +5,7 @@ what ``backward`` needs; ``backward`` returns the gradient of its input and of e
 accumulating is the training loop's business.
 """
 
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -48,6 +48,12 @@ class Run:
         if self._rng is None:
             self._rng = np.random.default_rng()
         return self._rng
+
+
+class OfTable(NamedTuple):
+    """The gradient of the table (V, F) of a `Lookup`, from a layer that never had its rows."""
+
+    gradient: NDArray[Any]
 
 
 def size(kind: str, word: str, value: object) -> int:
@@ -118,7 +124,7 @@ class Layer:
         """Return the output and the cache that `backward` takes (None where not training)."""
         raise NotImplementedError
 
-    def backward(self, dy: NDArray[Any], cache: Any, run: Run) -> tuple[NDArray[Any] | None, Gradients]:
+    def backward(self, dy: NDArray[Any], cache: Any, run: Run) -> tuple[NDArray[Any] | OfTable | None, Gradients]:
         """Return the gradient of the input rows (None where ids went in) and of each parameter.
 
         `dy` has the shape of the rows that `forward` returned, and may be overwritten.

@@ -10,7 +10,7 @@ from ..errors import OptionError, ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
 from ..kernels.scratch import aligned, borrowed
-from .base import Gradients, Layer, Run
+from .base import Gradients, Layer, OfTable, Run
 from .lstm import LSTM, LSTMCache, LSTMState
 
 __all__ = ["Bidirectional", "Merge"]
@@ -111,6 +111,7 @@ class Bidirectional(Layer):
         if self.merge_mode == "concat" and self.returns_steps and x.dense and not run.training:
             return *self._run_beside(x, states), None
         ahead, back = self.directions
+        x = x.with_rows(x.rows)
         y, final, cache = ahead.run_steps(x, states[0], run)
         z, final_back, cache_back = back.run_steps(x.reversed(), states[1], run)
         one, other = (y.rows, z.reversed().rows) if self.returns_steps else (final.h, final_back.h)
@@ -187,6 +188,8 @@ class Bidirectional(Layer):
             other = x.with_rows(other).reversed().rows
         dx, gradients = self.directions[0].backward(done, cache.forward, run)
         dx_back, gradients_back = self.directions[1].backward(other, cache.backward, run)
+        assert not isinstance(dx, OfTable)
+        assert not isinstance(dx_back, OfTable)  # both directions asked for the rows
         dx += x.with_rows(dx_back).reversed().rows
         return dx, gradients | {f"{name}_reverse": value for name, value in gradients_back.items()}
 

@@ -5,14 +5,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..data.packed import Packed
+from ..data.packed import Lookup, Packed
 from ..errors import DataError
 from ..kernels import team
-from ..kernels.embedding import gather, scatter_add
-from .base import Gradients, Layer, Run, size
+from ..kernels.embedding import scatter_add
+from ..kernels.scratch import aligned
+from .base import Gradients, Layer, OfTable, Run, size
 from .initializers import uniform
 
 __all__ = ["Embedding"]
+
+
+_FEW = 16
+"""Ids that Python compares sooner than NumPy does."""
 
 
 class _Cache(NamedTuple):
@@ -48,6 +53,8 @@ class Embedding(Layer):
         super().__init__(name=name, dtype=dtype)
         self.input_dim = size("Embedding", "input_dim", input_dim)
         self.output_dim = size("Embedding", "output_dim", output_dim)
+        self.edition = object()
+        """Another one whenever the weights are others."""
 
     @property
     def features_out(self) -> int:
@@ -73,7 +80,9 @@ class Embedding(Layer):
             if whole is None or (whole != ids).any():
                 raise DataError(f"Embedding: ids have dtype {ids.dtype} and are not whole numbers; pass integers")
             ids = whole
-        if ids.size and (ids.min() < 0 or ids.max() >= self.input_dim):
+        few = ids.tolist() if 0 < ids.size <= _FEW else None  # NumPy takes longer to begin
+        lowest, highest = (min(few), max(few)) if few else (ids.min(initial=0), ids.max(initial=0))
+        if lowest < 0 or highest >= self.input_dim:
             wrong = ids[(ids < 0) | (ids >= self.input_dim)][0]
             raise DataError(
                 f"Embedding: id {wrong} is outside the vocabulary; expected 0 to {self.input_dim - 1} "
@@ -81,18 +90,28 @@ class Embedding(Layer):
             )
         return ids
 
-    def forward(self, x: Packed, run: Run) -> tuple[Packed, _Cache | None]:
-        ids = self.check_ids(x.rows)
-        table = self.params["weight"]
-        shape = (len(ids), self.output_dim)
-        if run.training:
-            out = run.scratch.take(self, "out", shape=shape, dtype=self.dtype)
-        else:
-            out = np.empty(shape, self.dtype)
-        team.share(gather, table, ids, out, count=len(ids), cost=0.1 * out.size)
-        return x.with_rows(out), _Cache(ids) if run.training else None
+    def take_ids(self, ids: NDArray[Any]) -> NDArray[np.int64]:
+        """Return `ids`, checked, as kernels take them: for other arrays Numba would compile everything once more."""
+        ids = self.check_ids(ids)
+        return ids if ids.dtype == np.int64 and ids.flags.writeable else ids.astype(np.int64)
 
-    def backward(self, dy: NDArray[Any], cache: _Cache, run: Run) -> tuple[None, Gradients]:
+    def changed(self) -> None:
+        self.edition = object()
+
+    def forward(self, x: Packed, run: Run) -> tuple[Packed, _Cache | None]:
+        ids = self.take_ids(x.rows)
+
+        def out(shape: tuple[int, int]) -> NDArray[Any]:
+            if run.training:
+                return run.scratch.take(self, "out", shape=shape, dtype=self.dtype)
+            return aligned(shape, self.dtype)
+
+        rows = Lookup(ids, self.params["weight"], self.edition, out)
+        return x.with_rows(rows), _Cache(ids) if run.training else None
+
+    def backward(self, dy: NDArray[Any] | OfTable, cache: _Cache, run: Run) -> tuple[None, Gradients]:
+        if isinstance(dy, OfTable):
+            return None, {"weight": dy.gradient}
         weight = self.params["weight"]
         gradient = run.scratch.take(self, "gradient", shape=weight.shape, dtype=self.dtype)
         gradient[...] = 0.0

@@ -9,10 +9,11 @@ from ..data.packed import Batch, Packed
 from ..errors import OptionError, ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
+from ..kernels.embedding import gather, scatter_add
 from ..kernels.lstm_split import PROGRESS_STRIDE, infer_split
 from ..kernels.scratch import aligned, borrowed, zeros
 from ..simd.host import REGISTERS
-from .base import Gradients, Layer, Run, size
+from .base import Gradients, Layer, OfTable, Run, size
 from .initializers import glorot_uniform, orthogonal
 from .products import SAME_ROWS, gradient_of_weight, padded_bias, panels_size, times
 from .recurrent_dropout import backward_masked, forward_masked
@@ -31,6 +32,9 @@ _STEPS = 8
 
 _SPLIT_WEIGHTS = 1 << 17
 """Recurrent weights from which on sharing the units of a step pays for meeting after it: 128 units gain nothing."""
+
+
+_NO_IDS = np.empty(0, np.int64)
 
 
 class LSTMState(NamedTuple):
@@ -135,6 +139,7 @@ class LSTM(Layer):
         self.recurrent_dropout = recurrent_dropout
         self.unit_forget_bias = unit_forget_bias
         self._weights: _Weights | None = None
+        self._folded: tuple[_Weights, object, NDArray[Any]] | None = None
         lanes = REGISTERS.lanes(self.dtype.itemsize)
         self.stride = -(-self.units // lanes) * lanes
         """Units up to whole registers: B * L."""
@@ -177,7 +182,7 @@ class LSTM(Layer):
         return int(weight.shape[1]) if weight is not None and weight.ndim == 2 else 0
 
     def changed(self) -> None:
-        self._weights = None
+        self._weights = self._folded = None
 
     # --- the kernels' layout ------------------------------------------------------------------------------------
 
@@ -192,6 +197,19 @@ class LSTM(Layer):
             kernels.pack_gates(p["bias_ih_l0"] + p["bias_hh_l0"], 1, units, scales, packed.bias)
             weights = self._weights = packed
         return weights
+
+    def folds(self, x: Packed) -> bool:
+        """Tell whether the products of all rows of a table cost less than those of the batch's rows."""
+        return x.lookup is not None and 2 * len(x.lookup.table) <= x.total
+
+    def folded(self, table: NDArray[Any], edition: object) -> NDArray[Any]:
+        """Return ``W_ih e + b`` of every row e of a table: (V, B * 4 * L), kept until one of them changes."""
+        weights, folded = self.packed(), self._folded
+        if folded is None or folded[0] is not weights or folded[1] is not edition:
+            products = aligned((len(table), 4 * self.stride), self.dtype)
+            times(table, weights.input, weights.bias, products)
+            folded = self._folded = weights, edition, products
+        return folded[2]
 
     # --- forward ------------------------------------------------------------------------------------------------
 
@@ -253,9 +271,13 @@ class LSTM(Layer):
             cells[:, :units] = c0
         height = max(count, min(_CHUNK_ELEMENTS // (4 * stride), x.total))
         weights = self.packed()
+        if x.lookup is not None and self.folds(x):
+            inputs = self.folded(x.lookup.table, x.lookup.edition).reshape(-1), 0, 0, 0, features, x.lookup.ids
+        else:
+            inputs = *x.strided(), features, _NO_IDS
         return Inference(
             (
-                *(*x.strided(), features, hidden, h_width, h_back, cells.reshape(-1), units, x.batch_sizes),
+                *(*inputs, hidden, h_width, h_back, cells.reshape(-1), units, x.batch_sizes),
                 *(*weights, height),
             ),
             cells,
@@ -296,17 +318,23 @@ class LSTM(Layer):
     ) -> tuple[NDArray[Any], LSTMCache]:
         count, stride, units, take = x.sequences, self.stride, self.units, run.scratch.take
         weights = self.packed()
-        rows, input_mask = x.rows_in(lambda shape: take(self, "x", shape=shape, dtype=self.dtype)), None
-        if self.dropout:
-            input_mask = self._mask(run, count, x.features, self.dropout)[x.sequence_of_row]
-            rows = rows * input_mask
-        gates = take(self, "gates", shape=(len(rows), 4 * stride), dtype=self.dtype)
-        cells = take(self, "cells", shape=(count + len(rows), stride), dtype=self.dtype)
+        gates = take(self, "gates", shape=(x.total, 4 * stride), dtype=self.dtype)
+        cells = take(self, "cells", shape=(count + x.total, stride), dtype=self.dtype)
         cells[:count] = 0.0
         if c0 is not None:
             cells[:count, :units] = c0
-        times(rows, weights.input, weights.bias, gates)
-        recurrent_mask = None
+        input_mask = recurrent_mask = None
+        if x.lookup is not None and self.folds(x) and not self.dropout:
+            table = take(self, "table", shape=(len(x.lookup.table), 4 * stride), dtype=self.dtype)
+            times(x.lookup.table, weights.input, weights.bias, table)
+            team.share(gather, table, x.lookup.ids, gates, count=x.total, cost=0.1 * gates.size)
+        else:
+            rows = x.rows_in(lambda shape: take(self, "x", shape=shape, dtype=self.dtype))
+            if self.dropout:
+                input_mask = self._mask(run, count, x.features, self.dropout)[x.sequence_of_row]
+                rows = rows * input_mask
+            x = x.with_rows(rows)
+            times(rows, weights.input, weights.bias, gates)
         if self.recurrent_dropout:
             recurrent_mask = self._mask(run, count, units, self.recurrent_dropout)
             forward_masked(gates, hidden, cells, x.batch_sizes, weights.recurrent, recurrent_mask)
@@ -315,10 +343,10 @@ class LSTM(Layer):
                 kernels.forward,
                 *(gates, hidden, cells, units, x.batch_sizes, weights.recurrent),
                 count=count,
-                cost=0.08 * len(rows) * units * (units + 32),
+                cost=0.08 * x.total * units * (units + 32),
                 weights=None if x.dense else x.lengths,
             )
-        cache = LSTMCache(x.with_rows(rows), hidden, cells, gates, input_mask, recurrent_mask)
+        cache = LSTMCache(x, hidden, cells, gates, input_mask, recurrent_mask)
         return x.last_of(cells[count:])[:, :units], cache
 
     def _mask(self, run: Run, count: int, features: int, rate: float) -> NDArray[Any]:
@@ -329,10 +357,10 @@ class LSTM(Layer):
 
     # --- backward -----------------------------------------------------------------------------------------------
 
-    def backward(self, dy: NDArray[Any], cache: LSTMCache, run: Run) -> tuple[NDArray[Any], Gradients]:
+    def backward(self, dy: NDArray[Any], cache: LSTMCache, run: Run) -> tuple[NDArray[Any] | OfTable, Gradients]:
         if not self.return_sequences:
             last = dy
-            dy = run.scratch.take(self, "dy", shape=(len(cache.x.rows), self.units), dtype=self.dtype)
+            dy = run.scratch.take(self, "dy", shape=(cache.x.total, self.units), dtype=self.dtype)
             dy[...] = 0.0
             dy[cache.x.last_rows] = last
         dx, _, gradients = self.backward_steps(dy, None, cache, run)
@@ -340,9 +368,10 @@ class LSTM(Layer):
 
     def backward_steps(
         self, dy: NDArray[Any], d_state: LSTMState | None, cache: LSTMCache, run: Run
-    ) -> tuple[NDArray[Any], LSTMState, Gradients]:
+    ) -> tuple[NDArray[Any] | OfTable, LSTMState, Gradients]:
         """Return the gradients of the input rows, of the initial state and of the parameters.
 
+        Where the batch is a `Lookup`, that of its table takes the place of that of the rows.
         `dy` (M, H) is the gradient of h of every step, `d_state` that of the final state in packed order (None: zeros).
         """
         x, hidden, cells, gates, input_mask, recurrent_mask = cache
@@ -358,7 +387,7 @@ class LSTM(Layer):
             dy[x.last_rows] += d_state.h
         transposed = take(self, "recurrent", shape=(panels_size(width, units, dtype),), dtype=dtype)
         kernels.pack_gates_transposed(self.params["weight_hh_l0"].reshape(-1), units, units, transposed)
-        zeros = padded_bias(None, max(units, x.rows.shape[1]), dtype)
+        zeros = padded_bias(None, max(units, x.features), dtype)
         dh0 = take(self, "dh0", shape=(count, units), dtype=dtype)
         before = hidden  # what the recurrent product read
         if recurrent_mask is None:
@@ -366,7 +395,7 @@ class LSTM(Layer):
                 kernels.backward,
                 *(gates, dy, units, x.batch_sizes, cells, dc, transposed, dh),
                 count=count,
-                cost=0.08 * len(x.rows) * units * (units + 32),
+                cost=0.08 * x.total * units * (units + 32),
                 weights=None if x.dense else x.lengths,
             )
             times(gates[:count], transposed, zeros, dh0)
@@ -375,7 +404,14 @@ class LSTM(Layer):
                 gates, dy, x.batch_sizes, hidden, cells, dc, transposed, zeros, recurrent_mask, dh0
             )
 
-        dw_ih, db = gradient_of_weight(gates, x.rows, SAME_ROWS, run, self, "ih", sums=True)
+        if x.lookup is None:
+            of_inputs, inputs = gates, x.rows
+        else:  # what was added up from a table's rows is first added up by these rows
+            inputs = x.lookup.table
+            of_inputs = take(self, "of table", shape=(len(inputs), width), dtype=dtype)
+            of_inputs[...] = 0.0
+            team.share(scatter_add, gates, x.lookup.ids, of_inputs, count=width, cost=0.5 * gates.size)
+        dw_ih, db = gradient_of_weight(of_inputs, inputs, SAME_ROWS, run, self, "ih", sums=True)
         dw_hh, _ = gradient_of_weight(gates, before, _rows_before(x), run, self, "hh", sums=False)
         gradients = {}
         for name, packed in (("weight_ih_l0", dw_ih), ("weight_hh_l0", dw_hh), ("bias_ih_l0", db)):
@@ -383,11 +419,13 @@ class LSTM(Layer):
             kernels.unpack_gates(packed.reshape(width, -1), packed.size // width, units, gradient)
         gradients["bias_hh_l0"] = gradients["bias_ih_l0"]  # equation 0: both are added alike
 
-        features = x.rows.shape[1]
+        features = x.features
         columns = take(self, "input", shape=(panels_size(width, features, dtype),), dtype=dtype)
         kernels.pack_gates_transposed(self.params["weight_ih_l0"].reshape(-1), features, units, columns)
-        dx = take(self, "dx", shape=x.rows.shape, dtype=dtype)
-        times(gates, columns, zeros, dx)
+        dx = take(self, "dx", shape=inputs.shape, dtype=dtype)
+        times(of_inputs, columns, zeros, dx)
+        if x.lookup is not None:
+            return OfTable(dx), LSTMState(dh0, dc[:, :units]), gradients
         if input_mask is not None:
             dx *= input_mask
         if self.go_backwards:

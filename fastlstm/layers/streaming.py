@@ -39,6 +39,10 @@ class _Stepper(Protocol):
         """Return the layer's output for one row of each sequence."""
 
 
+_LARGEST_TABLE = 16 << 20
+"""Bytes of the products of an Embedding's rows that a stream keeps rather than multiply at each step."""
+
+
 class _LSTMStepper:
     """An LSTM with all its buffers: a step allocates nothing."""
 
@@ -46,7 +50,8 @@ class _LSTMStepper:
         stride, dtype, features = layer.stride, layer.dtype, layer.features_in
         assert features is not None
         self.layer: Layer = layer
-        self._lstm, self._batch = layer, batch
+        self.lstm, self._batch = layer, batch
+        self.embedding: Embedding | None = None  # taken in: ids are read
         self._hidden = aligned((2, batch, layer.units), dtype)  # before the step and after it, by turns
         self._cells = aligned((batch, stride), dtype)
         self._hidden[...] = self._cells[...] = 0.0
@@ -54,17 +59,25 @@ class _LSTMStepper:
         cost = 0.08 * batch * layer.units * (layer.units + features + 32)
         self._parts = team.threads_for(cost, batch)
         self._each = [aligned((batch * (4 * stride + features),), dtype) for _ in range(self._parts)]
-        self._input = 0, 0, features, features, self._hidden.reshape(-1), layer.units
+        self._input = 0, 0, features, features
+        self._no_ids = np.empty(0, np.int64)
+        self._before = self._hidden.reshape(-1), layer.units
         self._state = self._cells.reshape(-1), layer.units, np.array([batch])
         self._cost = cost
 
     @property
     def state(self) -> dict[str, Array]:
-        return {"h": self._hidden[self._now], "c": self._cells[:, : self._lstm.units]}
+        return {"h": self._hidden[self._now], "c": self._cells[:, : self.lstm.units]}
 
     def __call__(self, rows: Array) -> Array:
-        weights, batch, now = self._lstm.packed(), self._batch, self._now
-        arguments = (rows.reshape(-1), *self._input, now == 1, *self._state, *weights, batch)
+        lstm, batch, now = self.lstm, self._batch, self._now
+        weights = lstm.packed()
+        if self.embedding is None:
+            x, ids = rows, self._no_ids
+        else:
+            ids = self.embedding.take_ids(rows)
+            x = lstm.folded(self.embedding.params["weight"], self.embedding.edition)
+        arguments = (x.reshape(-1), *self._input, ids, *self._before, now == 1, *self._state, *weights, batch)
         if self._parts == 1:
             kernels.infer(*arguments, self._each[0], 0, batch)
         else:
@@ -99,6 +112,11 @@ def _stepper(layer: Layer, batch: int) -> _Stepper | None:
     if isinstance(layer, Dropout | LastStep):
         return None
     raise OptionError(f"stream: {layer.kind} ({layer.name}) needs the whole sequence; a stream sees one step at a time")
+
+
+def _folds(embedding: Embedding, lstm: LSTM) -> bool:
+    table = embedding.input_dim * 4 * lstm.stride * lstm.dtype.itemsize
+    return table <= _LARGEST_TABLE
 
 
 class Stream:
@@ -137,8 +155,14 @@ class Stream:
         self._dtype = None if ids else first.dtype
         self._shape = (batch,) if ids else (batch, first.features_in)
         names = [layer.name or f"{layer.kind.lower()}_{place}" for place, layer in enumerate(layers)]
-        made = {name: _stepper(layer, batch) for name, layer in zip(names, layers, strict=True)}
-        self._steppers = {name: stepper for name, stepper in made.items() if stepper is not None}
+        self._steppers: dict[str, _Stepper] = {}
+        for name, before, layer in zip(names, [None, *layers], layers, strict=False):
+            stepper = _stepper(layer, batch)
+            if isinstance(before, Embedding) and isinstance(stepper, _LSTMStepper) and _folds(before, stepper.lstm):
+                self._steppers = {}  # an Embedding comes first
+                stepper.embedding = before
+            if stepper is not None:
+                self._steppers[name] = stepper
         self.batch = batch
 
     def step(self, x: ArrayLike) -> Array:

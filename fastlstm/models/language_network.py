@@ -149,6 +149,7 @@ class LanguageNetwork:
             count = window.inputs.sequences
             state = tuple(LSTMState(part.h[:count], part.c[:count]) for part in state)
         hidden, after, caches = self._hidden(window.inputs, state, run)
+        dx: Any
         loss, dx, gradients = self._output_step(hidden.rows, window.targets, run)
         for place in reversed(range(len(self.lstms))):
             dx = self._undrop(place + 1, dx, caches, run)

@@ -68,7 +68,7 @@ class Network:
     def backward(self, dy: NDArray[Any], caches: list[Any], run: Run) -> list[NDArray[Any]]:
         """Return the gradient of every parameter, in the order of ``params``."""
         gradients = []
-        gradient: NDArray[Any] | None = dy
+        gradient: Any = dy
         for layer, cache in zip(reversed(self.layers), reversed(caches), strict=True):
             assert gradient is not None  # only the first layer takes ids
             gradient, own = layer.backward(gradient, cache, run)

@@ -15,6 +15,8 @@ from fastlstm.simd.host import REGISTERS
 from tests import naive, strategies
 from tests.tolerances import assert_bitwise_equal, assert_gradients_close, assert_outputs_close
 
+NO_IDS = np.empty(0, np.int64)
+
 
 class Batch:
     """A case in the kernels' layout, longest sequence first."""
@@ -82,7 +84,8 @@ class Batch:
         weights = self.in_blocks(self.w_ih, self.features), self.in_blocks(self.w_hh, self.units), self.bias
         for begin, end in pairwise(parts or [0, self.count]):
             lstm.infer(
-                *(self.x.reshape(-1), 0, 0, self.features, self.features, hidden.reshape(-1), self.units, False),
+                *(self.x.reshape(-1), 0, 0, self.features, self.features, NO_IDS, hidden.reshape(-1)),
+                *(self.units, False),
                 *(cells.reshape(-1), self.units, self.batch_sizes, *weights, height, scratch, begin, end),
             )
         return hidden, cells[:, : self.units]
