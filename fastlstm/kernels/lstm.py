@@ -34,10 +34,12 @@ __all__ = [
     "GATE_UNITS",
     "backward",
     "forward",
+    "gradient_of_h",
     "infer",
     "pack_gates",
     "pack_gates_transposed",
     "pointwise",
+    "pointwise_back",
     "unpack_gates",
 ]
 
@@ -119,8 +121,11 @@ def unpack_gates(packed, k, units, w):
 
 
 @jit_inline
-def pointwise(gates, g, cells, c_from, c_to, hidden, h, left, keep):
-    """Take one block of one sequence one step on, from its four pre-activations; `keep` leaves the gates for BPTT."""
+def pointwise(gates, g, cells, c_from, c_to, hidden, h, left, keep, kept, k):
+    """Take one block of one sequence one step on, from its four pre-activations at ``gates[g]``.
+
+    With `keep` the values of the gates go to ``kept[k]``, for BPTT.
+    """
     width = lanes_of(gates)
     over_i = one_plus_exp2(load(gates, g))  # 1: i = 1 / over_i
     f = splat(over_i, 1.0) / one_plus_exp2(load(gates, g + width))  # 2
@@ -139,10 +144,10 @@ def pointwise(gates, g, cells, c_from, c_to, hidden, h, left, keep):
     else:
         store_n(hidden, h, y, left)
     if keep:
-        store(gates, g, over_g * both)
-        store(gates, g + width, f)
-        store(gates, g + 2 * width, above_g / over_g)  # by itself: never beyond 1, as a product might be
-        store(gates, g + 3 * width, over * last)
+        store(kept, k, over_g * both)
+        store(kept, k + width, f)
+        store(kept, k + 2 * width, above_g / over_g)  # by itself: never beyond 1, as a product might be
+        store(kept, k + 3 * width, over * last)
 
 
 @jit_inner
@@ -184,15 +189,10 @@ def _step(
             )
         for n in range(count):
             pointwise(
-                gates,
-                g + n * 4 * stride,
-                cells,
-                (c_from + n) * stride + block,
-                (c_to + n) * stride + block,
-                hidden,
-                (h_to + n) * h_width + block,
-                units - block,
-                keep,
+                *(gates, g + n * 4 * stride),
+                *(cells, (c_from + n) * stride + block, (c_to + n) * stride + block),
+                *(hidden, (h_to + n) * h_width + block, units - block),
+                *(keep, gates, g + n * 4 * stride),
             )
 
 
@@ -338,8 +338,11 @@ def infer(
 
 
 @jit_inline
-def _pointwise_back(gates, g, cells, c_from, c_to, dc, d, dh):
-    """Take one block of one sequence one step back: gates' values in, gradients of the pre-activations out."""
+def pointwise_back(gates, g, cells, c_from, c_to, dc, d, dh, da, a, dc_to, e):
+    """Take one block of one sequence one step back, from its gates' values at ``gates[g]``.
+
+    The gradients of the pre-activations go to ``da[a]``, that of c_prev to ``dc_to[e]``: places that may be the same.
+    """
     width = lanes_of(gates)
     i = load(gates, g)
     f = load(gates, g + width)
@@ -352,15 +355,15 @@ def _pointwise_back(gates, g, cells, c_from, c_to, dc, d, dh):
     df = total * load(cells, c_from)  # 5b: c = f * c_prev + i * g
     di = total * z
     dz = total * i
-    store(dc, d, total * f)
-    store(gates, g + 3 * width, do * o * (one - o))  # 4b: o = sigmoid(a_o)
-    store(gates, g + 2 * width, dz * (one - z * z))  # 3b: g = tanh(a_g)
-    store(gates, g + width, df * f * (one - f))  # 2b: f = sigmoid(a_f)
-    store(gates, g, di * i * (one - i))  # 1b: i = sigmoid(a_i)
+    store(dc_to, e, total * f)
+    store(da, a + 3 * width, do * o * (one - o))  # 4b: o = sigmoid(a_o)
+    store(da, a + 2 * width, dz * (one - z * z))  # 3b: g = tanh(a_g)
+    store(da, a + width, df * f * (one - f))  # 2b: f = sigmoid(a_f)
+    store(da, a, di * i * (one - i))  # 1b: i = sigmoid(a_i)
 
 
 @jit_inner
-def _gradient_of_h(gates, next_row, stride, count, following, transposed, j, dy, row, units, dh, begin, block):
+def gradient_of_h(gates, next_row, stride, count, following, transposed, j, dy, row, units, dh, begin, block):
     """Write the gradient of h for the units of one panel: dy, plus what comes back from the step after.
 
     Only the first `following` of the `count` sequences have a step after; `next_row` is the first one's row there.
@@ -416,7 +419,7 @@ def backward(gates, dy, units, batch_sizes, cells, dc, transposed, dh, begin, en
         h_to = batch_sizes[0] + row + begin  # of cells
         h_from = h_to - (batch_sizes[t - 1] if t else batch_sizes[0])
         for panel in range(0, units, COLUMNS * width):
-            _gradient_of_h(
+            gradient_of_h(
                 gates,
                 next_row,
                 stride,
@@ -433,13 +436,9 @@ def backward(gates, dy, units, batch_sizes, cells, dc, transposed, dh, begin, en
             )
             for block in range(panel, min(panel + COLUMNS * width, units), width):
                 for n in range(alive):
-                    _pointwise_back(
-                        gates,
-                        (row + begin + n) * 4 * stride + 4 * block,
-                        cells,
-                        (h_from + n) * stride + block,
-                        (h_to + n) * stride + block,
-                        dc,
-                        (begin + n) * stride + block,
-                        load(dh, (begin + n) * stride + block),
+                    g = (row + begin + n) * 4 * stride + 4 * block
+                    d = (begin + n) * stride + block
+                    pointwise_back(
+                        *(gates, g, cells, (h_from + n) * stride + block, (h_to + n) * stride + block),
+                        *(dc, d, load(dh, d), gates, g, dc, d),
                     )

@@ -10,29 +10,15 @@ from ..errors import OptionError, ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
 from ..kernels.embedding import gather, scatter_add
-from ..kernels.lstm_split import PROGRESS_STRIDE, infer_split
 from ..kernels.scratch import aligned, borrowed, zeros
 from ..simd.host import REGISTERS
+from . import shared_units
 from .base import Gradients, Layer, OfTable, Run, size
 from .initializers import glorot_uniform, orthogonal
 from .products import SAME_ROWS, gradient_of_weight, padded_bias, panels_size, times
 from .recurrent_dropout import backward_masked, forward_masked
 
 __all__ = ["LSTM", "LSTMState"]
-
-_CHUNK_ELEMENTS = 1 << 17
-"""Gate values that inference computes at once: they stay in the L2 cache until their steps have read them."""
-
-
-_FEW = 4
-"""Sequences from which on cores share the sequences rather than the units."""
-
-_STEPS = 8
-"""Steps below which the other core would come too late for its share of the units."""
-
-_SPLIT_WEIGHTS = 1 << 17
-"""Recurrent weights from which on sharing the units of a step pays for meeting after it: 128 units gain nothing."""
-
 
 _NO_IDS = np.empty(0, np.int64)
 
@@ -237,12 +223,14 @@ class LSTM(Layer):
         return x.with_rows(rows), LSTMState(h, c), cache
 
     def _infer(self, x: Packed, hidden: NDArray[Any], c0: NDArray[Any] | None) -> NDArray[Any]:
-        count, units = x.sequences, self.units
-        split = count < _FEW and len(x.batch_sizes) >= _STEPS and 4 * self.stride * units >= _SPLIT_WEIGHTS
-        if split and team.threads_for(self.cost(x), 2) > 1:
-            return self._infer_split(x, hidden, c0)
+        count, units, cost = x.sequences, self.units, self.cost(x)
+        if shared_units.worth_it(x, units, self.stride, cost):
+            cells = aligned((len(hidden), self.stride), self.dtype)
+            _start(cells[:count], c0)
+            shared_units.forward(x, hidden, cells, units, self.packed(), cells[:0], cost)
+            return x.last_of(cells[count:])[:, :units]
         call = self.inference(x, hidden.reshape(-1), units, False, c0)
-        parts = team.threads_for(call.cost, count)
+        parts = team.threads_for(cost, count)
         with borrowed(parts * call.scratch, self.dtype) as memory:
             if parts == 1:
                 kernels.infer(*call.arguments, memory, 0, count)
@@ -251,7 +239,7 @@ class LSTM(Layer):
                     kernels.infer,
                     *call.arguments,
                     count=count,
-                    cost=call.cost,
+                    cost=cost,
                     each=[memory[part * call.scratch :] for part in range(parts)],
                     weights=None if x.dense else x.lengths,
                 )
@@ -269,7 +257,7 @@ class LSTM(Layer):
         cells = zeros((count, stride), self.dtype)
         if c0 is not None:
             cells[:, :units] = c0
-        height = max(count, min(_CHUNK_ELEMENTS // (4 * stride), x.total))
+        height = max(count, min(shared_units.CHUNK_ELEMENTS // (4 * stride), x.total))
         weights = self.packed()
         if x.lookup is not None and self.folds(x):
             inputs = self.folded(x.lookup.table, x.lookup.edition).reshape(-1), 0, 0, 0, features, x.lookup.ids
@@ -285,34 +273,6 @@ class LSTM(Layer):
             self.cost(x),
         )
 
-    def _infer_split(self, x: Packed, hidden: NDArray[Any], c0: NDArray[Any] | None) -> NDArray[Any]:
-        """Let cores share the units; return the final cells."""
-        count, stride, dtype, cost = x.sequences, self.stride, self.dtype, self.cost(x)
-        lanes = REGISTERS.lanes(dtype.itemsize)
-        blocks = stride // lanes
-        parts = team.threads_for(cost, blocks)
-        bounds = np.array(team.cut(blocks, parts))
-        cells = aligned((len(hidden), stride), dtype)
-        cells[:count] = 0.0
-        if c0 is not None:
-            cells[:count, : self.units] = c0
-        weights = self.packed()
-        widest = int(np.diff(bounds).max()) * 4 * lanes
-        height = max(count, min(_CHUNK_ELEMENTS // widest, x.total))
-        # a call that finds the team busy runs all blocks itself
-        each = -(-max((height + count) * widest, height * 4 * stride) // 16) * 16
-        with borrowed(parts * each, dtype) as memory:
-            team.share(
-                infer_split,
-                *(np.ascontiguousarray(x.rows), hidden, cells, self.units, x.batch_sizes),
-                *(weights.input, weights.recurrent, weights.bias),
-                *(bounds, np.zeros(parts * PROGRESS_STRIDE, np.int64), height),
-                count=blocks,
-                cost=cost,
-                each=[memory[part * each :] for part in range(parts)],
-            )
-        return x.last_of(cells[count:])[:, : self.units]
-
     def _train(
         self, x: Packed, hidden: NDArray[Any], c0: NDArray[Any] | None, run: Run
     ) -> tuple[NDArray[Any], LSTMCache]:
@@ -320,11 +280,11 @@ class LSTM(Layer):
         weights = self.packed()
         gates = take(self, "gates", shape=(x.total, 4 * stride), dtype=self.dtype)
         cells = take(self, "cells", shape=(count + x.total, stride), dtype=self.dtype)
-        cells[:count] = 0.0
-        if c0 is not None:
-            cells[:count, :units] = c0
+        _start(cells[:count], c0)
         input_mask = recurrent_mask = None
-        if x.lookup is not None and self.folds(x) and not self.dropout:
+        cost = 0.08 * x.total * units * (units + 32)
+        shared = not self.recurrent_dropout and shared_units.worth_it(x, units, stride, cost)
+        if not shared and x.lookup is not None and self.folds(x) and not self.dropout:
             table = take(self, "table", shape=(len(x.lookup.table), 4 * stride), dtype=self.dtype)
             times(x.lookup.table, weights.input, weights.bias, table)
             team.share(gather, table, x.lookup.ids, gates, count=x.total, cost=0.1 * gates.size)
@@ -334,8 +294,11 @@ class LSTM(Layer):
                 input_mask = self._mask(run, count, x.features, self.dropout)[x.sequence_of_row]
                 rows = rows * input_mask
             x = x.with_rows(rows)
-            times(rows, weights.input, weights.bias, gates)
-        if self.recurrent_dropout:
+            if not shared:
+                times(rows, weights.input, weights.bias, gates)
+        if shared:
+            shared_units.forward(x, hidden, cells, units, weights, gates, cost)
+        elif self.recurrent_dropout:
             recurrent_mask = self._mask(run, count, units, self.recurrent_dropout)
             forward_masked(gates, hidden, cells, x.batch_sizes, weights.recurrent, recurrent_mask)
         else:
@@ -343,7 +306,7 @@ class LSTM(Layer):
                 kernels.forward,
                 *(gates, hidden, cells, units, x.batch_sizes, weights.recurrent),
                 count=count,
-                cost=0.08 * x.total * units * (units + 32),
+                cost=cost,
                 weights=None if x.dense else x.lengths,
             )
         cache = LSTMCache(x, hidden, cells, gates, input_mask, recurrent_mask)
@@ -390,14 +353,21 @@ class LSTM(Layer):
         zeros = padded_bias(None, max(units, x.features), dtype)
         dh0 = take(self, "dh0", shape=(count, units), dtype=dtype)
         before = hidden  # what the recurrent product read
+        cost = 0.08 * x.total * units * (units + 32)
         if recurrent_mask is None:
-            team.share(
-                kernels.backward,
-                *(gates, dy, units, x.batch_sizes, cells, dc, transposed, dh),
-                count=count,
-                cost=0.08 * x.total * units * (units + 32),
-                weights=None if x.dense else x.lengths,
-            )
+            if shared_units.worth_it(x, units, stride, cost):
+                da = take(self, "da", shape=gates.shape, dtype=dtype)
+                dcs = take(self, "dcs", shape=(x.total, stride), dtype=dtype)
+                shared_units.backward(gates, dy, units, x.batch_sizes, cells, dc, transposed, da, dcs, cost)
+                gates, dc = da, dcs[:count]
+            else:
+                team.share(
+                    kernels.backward,
+                    *(gates, dy, units, x.batch_sizes, cells, dc, transposed, dh),
+                    count=count,
+                    cost=cost,
+                    weights=None if x.dense else x.lengths,
+                )
             times(gates[:count], transposed, zeros, dh0)
         else:
             before = backward_masked(
@@ -486,6 +456,13 @@ class LSTM(Layer):
                     f"{self.kind}: initial_state.{word} has shape {part.shape}; expected {expected}: (sequences, units)"
                 )
         return LSTMState(packed.to_packed_order(h), packed.to_packed_order(c))
+
+
+def _start(cells: NDArray[Any], c0: NDArray[Any] | None) -> None:
+    """Fill the first rows of ``cells``: `c0` (None: zeros), zeros for padding units."""
+    cells[...] = 0.0
+    if c0 is not None:
+        cells[:, : c0.shape[1]] = c0
 
 
 def _rows_before(x: Packed) -> NDArray[np.int64]:

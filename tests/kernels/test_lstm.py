@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fastlstm.data.packed import pack
 from fastlstm.kernels import gemm, lstm
-from fastlstm.kernels.lstm_split import PROGRESS_STRIDE, infer_split
+from fastlstm.kernels.lstm_split import PROGRESS_STRIDE, backward_split, forward_split
 from fastlstm.simd.host import REGISTERS
 from tests import naive, strategies
 from tests.tolerances import assert_bitwise_equal, assert_gradients_close, assert_outputs_close
@@ -90,19 +90,35 @@ class Batch:
             )
         return hidden, cells[:, : self.units]
 
-    def infer_split(self, bounds, height, run):
-        """Return hidden and the final cells as the cores that `run` names leave them, one after the other."""
+    def forward_split(self, bounds, height, run, keep=True):
+        """Return gates, hidden, cells as the cores that `run` names leave them, one after the other."""
         hidden, cells = self.hidden(), self.cells(self.count + self.rows)
+        gates = np.full((self.rows if keep else 0, 4 * self.stride), np.nan, self.dtype)
         weights = self.in_blocks(self.w_ih, self.features), self.in_blocks(self.w_hh, self.units), self.bias
         progress = np.zeros((len(bounds) - 1) * PROGRESS_STRIDE, np.int64)
         for part in run:
             begin, end = bounds[part], bounds[part + 1]
             scratch = np.full((height + self.count) * max(np.diff(bounds)) * 4 * self.lanes, np.nan, self.dtype)
-            infer_split(
-                *(self.x, hidden, cells, self.units, self.batch_sizes, *weights, np.array(bounds), progress),
-                *(height, scratch, begin, end),
+            forward_split(
+                *(self.x, hidden, cells, self.units, self.batch_sizes, *weights, gates.reshape(-1)),
+                *(np.array(bounds), progress, height, scratch, begin, end),
             )
-        return hidden, cells[self.last, : self.units]
+        return gates, hidden, cells
+
+    def backward_split(self, dy, dc_last, bounds, run):
+        """Return what `backward` does, as the cores that `run` names leave it, one after the other."""
+        gates, _, cells = self.forward()
+        dc = np.zeros((self.count, self.stride), self.dtype)
+        dc[:, : self.units] = dc_last
+        da, dcs = np.full_like(gates, np.nan), np.full((self.rows, self.stride), np.nan, self.dtype)
+        progress = np.zeros((len(bounds) - 1) * PROGRESS_STRIDE, np.int64)
+        for part in run:
+            scratch = np.zeros(self.count * self.stride, self.dtype)
+            backward_split(
+                *(gates, dy, self.units, self.batch_sizes, cells, dc, self.transposed(self.w_hh), da, dcs),
+                *(np.array(bounds), progress, scratch, bounds[part], bounds[part + 1]),
+            )
+        return da, dcs[: self.count]
 
     def backward(self, dy, dc_last, parts=None):
         """Return the gradients of the pre-activations (in blocks) and of c0."""
@@ -217,8 +233,22 @@ def test_forward_has_the_same_bits_however_sequences_are_shared(case, dtype, dat
 def test_one_core_of_those_that_share_the_units_does_all_where_the_others_do_not_come(dtype, height, run):
     """Here the others do nothing, or come when all is done: what a busy machine does to them at worst."""
     batch = Batch(strategies.make_case([7, 5, 5], 3, 3 * REGISTERS.lanes(np.dtype(dtype).itemsize) + 2, 0), dtype)
-    for whole, shared in zip(batch.infer(), batch.infer_split([0, 1, 2, 4], height, run), strict=True):
+    for whole, shared in zip(batch.forward(), batch.forward_split([0, 1, 2, 4], height, run), strict=True):
         assert_bitwise_equal(shared, whole)
+    _, *without_gates = batch.forward_split([0, 1, 2, 4], height, run, keep=False)
+    for whole, shared in zip(batch.forward()[1:], without_gates, strict=True):
+        assert_bitwise_equal(shared, whole)
+
+
+@pytest.mark.parametrize("run", [[0], [1], [2], [0, 2, 1], [1, 0]])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_going_back_too(dtype, run, rng):
+    units = 9 * REGISTERS.lanes(np.dtype(dtype).itemsize) + 2  # three panels, the last one padded
+    batch = Batch(strategies.make_case([7, 5, 5], 3, units, 0), dtype)
+    dy, dc = (rng.standard_normal((rows, units)).astype(dtype) for rows in (batch.rows, batch.count))
+    shared = batch.backward_split(dy, dc, [0, 1, 2, 3], run)
+    for whole, part in zip(batch.backward(dy, dc), shared, strict=True):
+        assert_bitwise_equal(part, whole)
 
 
 @pytest.mark.parametrize("parts", [[0, 0, 3], [0, 3, 3], [0, 1, 1, 3]])

@@ -169,8 +169,18 @@ def test_inference_has_the_same_bits_on_any_number_of_threads(case, dtype, threa
 @pytest.mark.usefixtures("share_everything")
 @given(CASES, strategies.float_types(), st.sampled_from([{}, {"dropout": 0.3}, {"recurrent_dropout": 0.3}]))
 def test_training_has_the_same_bits_on_one_thread_and_two(case, dtype, options):
-    layer, loss = lstm_of(case.weights, dtype, **options), random_loss(case)
-    results = []
+    assert_training_has_the_same_bits(case, lstm_of(case.weights, dtype, **options))
+
+
+@pytest.mark.usefixtures("share_everything")
+@pytest.mark.parametrize("lengths", [[40], [30, 30, 30], [25, 9, 1]])
+def test_training_few_sequences_has_the_same_bits_on_cores_that_share_the_units(lengths):
+    case = strategies.make_case(lengths, 24, 200, 0)
+    assert_training_has_the_same_bits(case, lstm_of(case.weights, "float32"))
+
+
+def assert_training_has_the_same_bits(case, layer):
+    loss, results = random_loss(case), []
     for threads in (1, 2):
         fl.set_num_threads(threads)
         results.append(train_lstm(layer, case, loss, Run(training=True, rng=np.random.default_rng(3))))

@@ -1,0 +1,91 @@
+"""Few sequences on several cores: they share the units of a step, for there are too few sequences to share."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.packed import Packed
+from ..kernels import gemm, team
+from ..kernels.lstm_split import PROGRESS_STRIDE, backward_split, forward_split
+from ..kernels.scratch import borrowed
+from ..simd.host import REGISTERS
+
+__all__ = ["CHUNK_ELEMENTS", "backward", "forward", "worth_it"]
+
+CHUNK_ELEMENTS = 1 << 17
+"""Gate values that inference computes at once: they stay in the L2 cache until their steps have read them."""
+
+_FEW = 4
+"""Sequences from which on cores share the sequences rather than the units."""
+
+_STEPS = 8
+"""Steps below which the other core would come too late for its share of the units."""
+
+_WEIGHTS = 1 << 17
+"""Recurrent weights from which on sharing the units of a step pays for meeting after it: 128 units gain nothing."""
+
+
+def worth_it(x: Packed, units: int, stride: int, cost: float) -> bool:
+    """Tell whether cores shall share the units for this batch; `cost` is that of the steps, in nanoseconds."""
+    few = x.sequences < _FEW and len(x.batch_sizes) >= _STEPS
+    return few and 4 * stride * units >= _WEIGHTS and team.threads_for(cost, 2) > 1
+
+
+def forward(
+    x: Packed,
+    hidden: NDArray[Any],
+    cells: NDArray[Any],
+    units: int,
+    weights: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    kept: NDArray[Any],
+    cost: float,
+) -> None:
+    """Run all steps of `x`; `kernels.lstm_split.forward_split` says what the arrays are."""
+    count, stride, dtype = x.sequences, cells.shape[1], cells.dtype
+    lanes = REGISTERS.lanes(dtype.itemsize)
+    blocks = stride // lanes
+    parts = team.threads_for(cost, blocks)
+    bounds = np.array(team.cut(blocks, parts))
+    widest = int(np.diff(bounds).max()) * 4 * lanes
+    height = max(count, min(CHUNK_ELEMENTS // widest, x.total))
+    # a call that finds the team busy runs all blocks itself
+    each = -(-max((height + count) * widest, height * 4 * stride) // 16) * 16
+    with borrowed(parts * each, dtype) as memory:
+        team.share(
+            forward_split,
+            *(np.ascontiguousarray(x.rows), hidden, cells, units, x.batch_sizes, *weights),
+            *(kept.reshape(-1), bounds, np.zeros(parts * PROGRESS_STRIDE, np.int64), height),
+            count=blocks,
+            cost=cost,
+            each=[memory[part * each :] for part in range(parts)],
+        )
+
+
+def backward(
+    gates: NDArray[Any],
+    dy: NDArray[Any],
+    units: int,
+    batch_sizes: NDArray[np.int64],
+    cells: NDArray[Any],
+    dc: NDArray[Any],
+    transposed: NDArray[Any],
+    da: NDArray[Any],
+    dcs: NDArray[Any],
+    cost: float,
+) -> None:
+    """Go back through all steps; `kernels.lstm_split.backward_split` says what the arrays are."""
+    panels = gemm.panels(units, gates.dtype)
+    parts = team.threads_for(cost, panels)
+    bounds = np.array(team.cut(panels, parts))
+    each = -(-dc.size // 16) * 16
+    with borrowed(parts * each, gates.dtype) as memory:
+        memory[: parts * each] = 0.0
+        team.share(
+            backward_split,
+            *(gates, dy, units, batch_sizes, cells, dc, transposed, da, dcs),
+            *(bounds, np.zeros(parts * PROGRESS_STRIDE, np.int64)),
+            count=panels,
+            cost=cost,
+            each=[memory[part * each :] for part in range(parts)],
+        )
