@@ -41,6 +41,9 @@ ROW_BLOCK = 256
 _LEFT_BLOCK = 1 << 15
 """Elements of the left operand that `product` keeps in the L2 cache while it walks over all panels."""
 
+_LEFT_COLUMNS = np.int64(48)
+"""Columns of the left operand that `product_over_rows` packs at once: whole registers and whole tiles of any size."""
+
 SAME_FOR_ALL = np.int64(0)
 """The stride of a start that all rows share. Typed: Numba would compile everything once more for a literal 0."""
 
@@ -222,7 +225,7 @@ def product(a, a_stride, packed, k, bias, out, out_stride, n, begin, end):
 def scratch_size(n: int, dtype) -> int:
     """Return the elements of scratch that one core needs in `product_over_rows` for N = `n`."""
     width = panel_width(dtype)
-    return width + ROW_BLOCK * (panels(n, dtype) * width + ROWS) + REGISTERS.lanes(dtype.itemsize)
+    return width + ROW_BLOCK * (panels(n, dtype) * width + int(_LEFT_COLUMNS))
 
 
 @jit_inner
@@ -242,21 +245,18 @@ def _pack_block(b, b_stride, b_rows, first, k, n, packed, place):
 
 
 @jit_inner
-def _pack_columns(a, i, a_stride, k, height, packed, place, sums, m):
-    """Pack `height` columns of A, k rows of them from element `i`, row by row at ``packed[place:]``; add up the sums.
+def _pack_columns(a, i, a_stride, k, columns, packed, place, sums, m):
+    """Copy up to `_LEFT_COLUMNS` columns of A, k rows of them from element `i`, to ``packed[place:]``; add up the sums.
 
-    Where a register holds a whole row, each store writes all of it: what is beyond `height`, the next row overwrites.
+    In rows of `_LEFT_COLUMNS`: whole registers in and out, where a tile's few columns would be read line by line.
     """
     lanes = lanes_of(packed)
-    for h in range(0, height, lanes):
-        count = min(lanes, height - h)
+    for h in range(0, columns, lanes):
+        count = min(lanes, columns - h)
         total = load_n(sums, m + h, count) if len(sums) else splat(packed, 0.0)
         for r in range(k):
-            row = load_n(a, i + r * a_stride + h, count)
-            if height <= lanes:
-                store(packed, place + r * height, row)
-            else:
-                store_n(packed, place + r * height + h, row, count)
+            row = load(a, i + r * a_stride + h) if count == lanes else load_n(a, i + r * a_stride + h, count)
+            store(packed, place + r * _LEFT_COLUMNS + h, row)
             total = total + row
         if len(sums):
             store_n(sums, m + h, total, count)
@@ -292,19 +292,23 @@ def product_over_rows(a, a_stride, b, b_stride, b_rows, rows, out, n, sums, scra
     for first in range(0, rows, ROW_BLOCK):
         k = min(ROW_BLOCK, rows - first)
         _pack_block(b, b_stride, b_rows, first, k, n, scratch, right)
-        m = begin
-        while m < end:
-            height = tile_height(end - m)
-            _pack_columns(a, first * a_stride + m, a_stride, k, height, scratch, left, sums, m)
-            for p in range((n + width - 1) // width):
-                j = right + p * k * width
-                o = m * n + p * width
-                rest = n - p * width
-                if first == 0:
-                    zeros = SAME_FOR_ALL  # they stand at the start of scratch
-                    _tile(
-                        height, scratch, left, 1, height, scratch, j, k, scratch, zeros, SAME_FOR_ALL, out, o, n, rest
-                    )
-                else:
-                    _tile(height, scratch, left, 1, height, scratch, j, k, out, o, n, out, o, n, rest)
-            m += height
+        for m_first in range(begin, end, _LEFT_COLUMNS):
+            m_last = min(m_first + _LEFT_COLUMNS, end)
+            _pack_columns(a, first * a_stride + m_first, a_stride, k, m_last - m_first, scratch, left, sums, m_first)
+            m = m_first
+            while m < m_last:
+                height = tile_height(m_last - m)
+                i = left + m - m_first
+                for p in range((n + width - 1) // width):
+                    j = right + p * k * width
+                    o = m * n + p * width
+                    rest = n - p * width
+                    if first == 0:
+                        zeros = SAME_FOR_ALL  # they stand at the start of scratch
+                        _tile(
+                            *(height, scratch, i, 1, _LEFT_COLUMNS, scratch, j, k),
+                            *(scratch, zeros, SAME_FOR_ALL, out, o, n, rest),
+                        )
+                    else:
+                        _tile(height, scratch, i, 1, _LEFT_COLUMNS, scratch, j, k, out, o, n, out, o, n, rest)
+                m += height
