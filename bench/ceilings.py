@@ -4,8 +4,6 @@ Each thread count is measured in a process of its own, because BLAS libraries re
 """
 
 import json
-import os
-import subprocess
 import sys
 import threading
 import time
@@ -15,7 +13,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from .measure import machine, save, thread_counts
+from fastlstm.benchmark.machine import machine, on_threads, sgemm
+
+from .measure import save, thread_counts
 
 __all__ = ["cache_sizes", "level_of"]
 
@@ -70,17 +70,6 @@ def bandwidth(size: int, threads: int) -> float:
     return times * size * threads / best
 
 
-def sgemm(size: int = 1536) -> float:
-    """Return the operations per second of a large float32 product in NumPy's BLAS."""
-    a, b, out = (np.ones((size, size), np.float32) for _ in range(3))
-    best = float("inf")
-    for _ in range(3 * _PASSES):
-        start = time.perf_counter()
-        np.matmul(a, b, out=out)
-        best = min(best, time.perf_counter() - start)
-    return 2.0 * size**3 / best
-
-
 def ceilings(threads: int) -> dict[str, float]:
     """Measure this process."""
     read_all(np.ones(64, np.float32), 1)  # compiles it
@@ -97,10 +86,7 @@ def main() -> None:
         return
     measured: dict[str, Any] = {}
     for threads in thread_counts():
-        pinned = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-        command = [sys.executable, "-m", "bench.ceilings", str(threads)]
-        done = subprocess.run(command, env=os.environ | pinned, capture_output=True, text=True, check=True)
-        measured[str(threads)] = json.loads(done.stdout)
+        measured[str(threads)] = json.loads(on_threads("bench.ceilings", threads))
         figures = ", ".join(f"{name} {value / 1e9:.0f}" for name, value in measured[str(threads)].items())
         print(f"ceilings on {threads} threads, GFLOP/s and GB/s: {figures}", flush=True)
     save("ceilings", {"machine": machine(), "caches": cache_sizes(), "threads": measured})

@@ -1,189 +1,20 @@
-"""Time contenders beside each other: compared first, then in turn, round after round.
-
-Why in one process: the clock rate, the neighbours and the place in memory drift from minute to minute, more than the
-contenders differ. Taken in turn within milliseconds they meet the same machine, and the ratio of one round is worth
-more than any single time. It costs care: thread counts are pinned by each library's own call, and each turn begins with
-a pause, so that the last one's threads have stopped spinning, and with a call that is not counted.
-"""
+"""Time a suite cell by cell, and save what came out for the report. How a cell is timed: `fastlstm.benchmark.turns`."""
 
 import argparse
-import gc
-import importlib.metadata
 import json
-import os
-import platform
-import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from fastlstm.benchmark.machine import machine
+from fastlstm.benchmark.turns import LEAST_ROUNDS, Cell, time_cell
 
-__all__ = ["OURS", "Cell", "Contender", "DifferentOutputError", "machine", "run_suite", "time_cell"]
+__all__ = ["RESULTS", "main", "run_suite", "save", "thread_counts"]
 
-OURS = "fastlstm"
 RESULTS = Path(__file__).parents[1] / ".benchmarks"
-PAUSE = 0.003
-"""Seconds before a turn: GNU OpenMP's threads spin for about one millisecond after their work."""
-LEAST_ROUNDS, MOST_ROUNDS = 3, 15
-LONGEST_TURN = 0.03
-"""Seconds that a turn repeats a short call."""
-LEAST_RACE = 0.05
-"""Seconds of a race whose cell has spent its share on making and comparing."""
 QUICK = 12.0
 """Seconds of a suite's quick run."""
-
-
-class DifferentOutputError(AssertionError):
-    """A contender computes something else: its time would mean nothing."""
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One way to do the work of a cell."""
-
-    name: str  # the library, and the way where it has several
-    call: Callable[[], Any]  # what is timed
-    read: Callable[[Any], Mapping[str, Any]] | None = None
-    """From what `call` returned to named arrays, outside the timing. None: a yardstick, other work, not compared."""
-    once: bool = False  # too slow for rounds: timed at its first call only
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One line of a table: the same work for all contenders, on so many threads."""
-
-    label: str
-    threads: int
-    make: Callable[[], list[Contender]]  # ours first; called when the cell's turn has come
-    tolerance: float = 1e-4  # largest difference from ours, relative to the largest value of an array
-    checks: int = 2  # calls that are compared; a state that is carried on shows in the later ones
-    facts: dict[str, Any] = field(default_factory=dict)  # operations, bytes, tokens: for the report
-
-
-def check(cell: Cell, contenders: list[Contender]) -> dict[str, float]:
-    """Compare all outputs with ours; return how long each contender's last call took.
-
-    Raises
-    ------
-    DifferentOutputError
-        An array differs by more than the cell's tolerance, or is missing.
-    """
-    seconds: dict[str, float] = {}
-    expected: list[dict[str, np.ndarray]] = []
-    for contender in contenders:
-        for place in range(1 if contender.once else cell.checks):
-            start = time.perf_counter()
-            raw = contender.call()
-            seconds[contender.name] = time.perf_counter() - start
-            if contender.read is None:
-                continue
-            # copies, in float64: a contender may write its next result over this one
-            result = {name: np.array(value, np.float64) for name, value in contender.read(raw).items()}
-            if contender is contenders[0]:
-                expected.append(result)
-                continue
-            for name, value in expected[place].items():
-                apart = difference(value, result.get(name))
-                if not apart <= cell.tolerance:
-                    raise DifferentOutputError(
-                        f"{cell.label}: {contender.name} differs from {contenders[0].name} in {name!r} by {apart:.1e} "
-                        f"of its largest value; at most {cell.tolerance:g} is allowed"
-                    )
-    return seconds
-
-
-def difference(expected: np.ndarray, given: np.ndarray | None) -> float:
-    """Return the largest difference relative to the largest value; infinite where there is nothing to compare."""
-    if given is None or given.shape != expected.shape:
-        return float("inf")
-    return float(np.abs(given - expected).max() / (np.abs(expected).max() or 1.0))
-
-
-def race(
-    contenders: list[Contender], first: Mapping[str, float], seconds: float, least: int = LEAST_ROUNDS
-) -> dict[str, list[float]]:
-    """Return the median time of each contender's calls in each round; `first` says about how long a call takes.
-
-    After the least rounds, one that would end too late is not begun.
-    """
-    racers = [contender for contender in contenders if not contender.once]
-    turn = min(LONGEST_TURN, seconds / (MOST_ROUNDS * len(racers)))
-    times: dict[str, list[float]] = {racer.name: [] for racer in racers}
-    now = time.perf_counter()
-    end, longest = now + seconds, 0.0
-    gc.collect()
-    gc.disable()
-    try:
-        for place in range(MOST_ROUNDS):
-            if place >= least and now + longest > end:
-                break
-            start = place % len(racers)  # nobody always follows the same one
-            for racer in racers[start:] + racers[:start]:
-                time.sleep(PAUSE)
-                if first[racer.name] < turn:
-                    racer.call()
-                over, round_ = time.perf_counter() + turn, [timed(racer.call)]
-                while time.perf_counter() < over - round_[-1]:
-                    round_.append(timed(racer.call))
-                times[racer.name].append(statistics.median(round_))
-            began, now = now, time.perf_counter()
-            longest = max(longest, now - began)
-    finally:
-        gc.enable()
-    return times | {c.name: [first[c.name]] * len(times[racers[0].name]) for c in contenders if c.once}
-
-
-def timed(call: Callable[[], Any]) -> float:
-    """Return the seconds that one call takes."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def time_cell(cell: Cell, seconds: float, least: int = LEAST_ROUNDS) -> dict[str, Any]:
-    """Compare, time and describe one cell, as JSON can hold it; making and comparing count among its seconds."""
-    end = time.perf_counter() + seconds
-    contenders = cell.make()
-    first = check(cell, contenders)
-    times = race(contenders, first, max(LEAST_RACE, end - time.perf_counter()), least)
-    ours = times[contenders[0].name]
-    results = {}
-    for contender in contenders:
-        mine = times[contender.name]
-        results[contender.name] = {
-            "seconds": spread(mine),
-            "ratio": spread([other / own for other, own in zip(mine, ours, strict=True)]),
-            "rounds": 1 if contender.once else len(mine),
-            "compared": contender.read is not None,
-        }
-    return {"label": cell.label, "threads": cell.threads, "facts": cell.facts, "results": results}
-
-
-def spread(values: list[float]) -> list[float]:
-    """Return the lower quartile, the median and the upper quartile."""
-    return [float(value) for value in np.quantile(values, (0.25, 0.5, 0.75))]
-
-
-def machine() -> dict[str, Any]:
-    """Say where and with what a run was made."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line[:10] == "model name"]
-        cpu = names[0] if names else cpu
-    installed = {found.metadata["Name"]: found.version for found in importlib.metadata.distributions()}
-    libraries = ("numpy", "numba", "llvmlite", "torch", "onnxruntime", "openvino")
-    return {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": {name: installed.get(name, "not installed") for name in libraries},
-    }
 
 
 def save(name: str, value: Mapping[str, Any]) -> None:

@@ -8,8 +8,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+from fastlstm.benchmark.machine import about
+from fastlstm.benchmark.turns import OURS
+
 from .ceilings import level_of
-from .measure import OURS, RESULTS
+from .measure import RESULTS
 
 __all__ = ["report"]
 
@@ -30,7 +33,8 @@ Written by `python -m bench.report`; do not edit. Run `python -m bench` to make 
 {machine}
 
 - All contenders have the same weights and inputs, float32, NumPy arrays in and out. Their outputs were compared before
-  they were timed. They took turns in one process, on the same number of threads; `bench/measure.py` says why and how.
+  they were timed. They took turns in one process, on the same number of threads;
+  `fastlstm/benchmark/turns.py` says why and how.
 - A shape is N,T,D,H: sequences, steps, input features, units. Times are medians over rounds. A ratio is a peer's time
   over ours in the same round, its median and quartiles: above 1 we are faster, below 1 it is bold.
 - "Of the limit": the shortest time that this machine's arithmetic (sgemm of NumPy's BLAS) or its reading speed (the
@@ -116,12 +120,6 @@ def summary(cells: list[dict[str, Any]]) -> list[str]:
     if gains:
         lines.append("- two cores over one, ours: " + "; ".join(gains))
     return lines
-
-
-def about(machine: dict[str, Any]) -> str:
-    """Return the machine and the versions in a sentence."""
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    return f"{machine['date']}; {machine['cpu']}, {machine['cores']} cores; Python {machine['python']}, {versions}."
 
 
 def report(results: dict[str, Any]) -> str:

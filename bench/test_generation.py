@@ -1,6 +1,6 @@
 """Writing text with a language model of characters, one sequence: each is drawn among the 40 most probable.
 
-``python -m bench.test_generation [--seconds S | --quick]``. Why all contenders share one process: see `bench.measure`.
+``python -m bench.test_generation [--seconds S | --quick]``. Why in one process: `fastlstm.benchmark.turns`.
 Ours is `LanguageModel.generate`, the peers are loops as their users write them, from a first character to the ids of
 all. What they draw is left to chance. So what is compared is the logits of a given text and the text that greedy
 choices give, and everything drawn must be among the most probable where it was drawn.
@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 import fastlstm as fl
+from fastlstm.benchmark.contenders import OnnxRuntime, Torch, installed
+from fastlstm.benchmark.problems import Problem, Shape
+from fastlstm.benchmark.turns import OURS, Cell, Contender
 from fastlstm.data.vocabulary import Vocabulary
 
-from .contenders import OnnxRuntime, Torch, installed
-from .measure import OURS, Cell, Contender, main, run_suite, thread_counts
+from .measure import main, run_suite, thread_counts
 from .onnx_models import language_step_model
-from .shapes import Problem, Shape
 
 CHARACTERS = (*map(chr, range(32, 127)), "\n")
 V, E, H = len(CHARACTERS), 64, 512

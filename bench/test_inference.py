@@ -1,6 +1,6 @@
 """Whole sequences, no gradients: every shape, on one core and on two; and inputs that make sums denormal or saturate.
 
-``python -m bench.test_inference [--seconds S | --quick]``. Why all contenders share one process: see `bench.measure`.
+``python -m bench.test_inference [--seconds S | --quick]``. Why in one process: `fastlstm.benchmark.turns`.
 """
 
 from collections.abc import Iterator
@@ -8,9 +8,13 @@ from functools import partial
 
 import numpy as np
 
-from .contenders import FastLSTM, contenders
-from .measure import OURS, Cell, Contender, main, run_suite, thread_counts
-from .shapes import SHAPES, Problem, Shape
+from fastlstm.benchmark.contenders import FastLSTM
+from fastlstm.benchmark.problems import Problem, Shape
+from fastlstm.benchmark.turns import OURS, Cell, Contender
+
+from .contenders import contenders
+from .measure import main, run_suite, thread_counts
+from .shapes import SHAPES
 
 SCALED = Shape(32, 100, 128, 128)
 

@@ -1,7 +1,7 @@
 """Training a language model, truncated BPTT with Adam and clipping: characters and words, beside the same in torch.
 
 The curves of the first losses are compared before anything is timed.
-``python -m bench.test_language_model [--seconds S | --quick]``. Why one process: see `bench.measure`.
+``python -m bench.test_language_model [--seconds S | --quick]``. Why in one process: `fastlstm.benchmark.turns`.
 """
 
 from collections.abc import Iterator
@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fastlstm as fl
+from fastlstm.benchmark.contenders import Torch, installed
+from fastlstm.benchmark.turns import OURS, Cell, Contender
 from fastlstm.data.windows import Windows
 from fastlstm.layers import Run
 from fastlstm.models.language_network import LanguageNetwork
 from fastlstm.models.language_options import LanguageModelOptions
 
-from .contenders import Torch, installed
-from .measure import OURS, Cell, Contender, main, run_suite, thread_counts
+from .measure import main, run_suite, thread_counts
 
 RATE, CLIP, EPSILON = 1e-3, 1.0, 1e-8
 COMPARED = 6

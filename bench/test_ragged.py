@@ -1,7 +1,7 @@
 """Training on 32 sequences of 10 to 1000 steps, H = D = 128.
 
 torch can take them packed or padded. A dense batch of as many true steps stands beside them as a yardstick.
-``python -m bench.test_ragged [--seconds S | --quick]``. Why all contenders share one process: see `bench.measure`.
+``python -m bench.test_ragged [--seconds S | --quick]``. Why in one process: `fastlstm.benchmark.turns`.
 torch's packed sequences take seconds a run: they are timed once, and left out of a quick run.
 """
 
@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from .contenders import FastLSTM, Torch, installed, list_of
-from .measure import OURS, Cell, Contender, main, run_suite, thread_counts
-from .shapes import Problem, Shape
+from fastlstm.benchmark.contenders import FastLSTM, Torch, installed, list_of
+from fastlstm.benchmark.problems import Problem, Shape
+from fastlstm.benchmark.turns import OURS, Cell, Contender
+
+from .measure import main, run_suite, thread_counts
 
 N, UNITS = 32, 128
 LENGTHS = np.linspace(10, 1000, N).round().astype(int)[np.random.default_rng(0).permutation(N)]

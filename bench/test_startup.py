@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .contenders import OnnxRuntime, Torch, installed
-from .measure import OURS, Cell, Contender, main, run_suite
-from .onnx_models import sequence_model
-from .shapes import Problem, Shape
+from fastlstm.benchmark.contenders import OnnxRuntime, Torch, installed
+from fastlstm.benchmark.onnx_models import sequence_model
+from fastlstm.benchmark.problems import Problem, Shape
+from fastlstm.benchmark.turns import OURS, Cell, Contender
+
+from .measure import main, run_suite
 
 SHAPE = Shape(1, 100, 64, 64)
 _COMMON = """

@@ -1,14 +1,17 @@
 """One step of one sequence, the state carried from call to call: H = D from 64 to 1024, on one core and on two.
 
-``python -m bench.test_streaming [--seconds S | --quick]``. Why all contenders share one process: see `bench.measure`.
+``python -m bench.test_streaming [--seconds S | --quick]``. Why in one process: `fastlstm.benchmark.turns`.
 """
 
 from collections.abc import Iterator
 from functools import partial
 
+from fastlstm.benchmark.problems import Problem, Shape
+from fastlstm.benchmark.turns import Cell
+
 from .contenders import contenders
-from .measure import Cell, main, run_suite, thread_counts
-from .shapes import STREAMED, Problem, Shape
+from .measure import main, run_suite, thread_counts
+from .shapes import STREAMED
 
 
 def cells() -> Iterator[Cell]:

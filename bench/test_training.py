@@ -1,14 +1,17 @@
 """Forward and backward with the gradients of the input and of all weights: every shape, on one core and on two.
 
-``python -m bench.test_training [--seconds S | --quick]``. Why all contenders share one process: see `bench.measure`.
+``python -m bench.test_training [--seconds S | --quick]``. Why in one process: `fastlstm.benchmark.turns`.
 """
 
 from collections.abc import Iterator
 from functools import partial
 
+from fastlstm.benchmark.problems import Problem
+from fastlstm.benchmark.turns import Cell
+
 from .contenders import contenders
-from .measure import Cell, main, run_suite, thread_counts
-from .shapes import SHAPES, Problem
+from .measure import main, run_suite, thread_counts
+from .shapes import SHAPES
 
 
 def cells() -> Iterator[Cell]:

@@ -40,5 +40,9 @@ class LogFileError(FastLSTMError, OSError):
     """A file of figures that a callback keeps cannot be read or written."""
 
 
+class DifferentOutputError(FastLSTMError, AssertionError):
+    """A contender of a benchmark computes something else: its time would mean nothing."""
+
+
 class MissingExtraError(FastLSTMError, ImportError):
     """A feature needs an optional dependency; the message names the extra to install."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "fastlstm"
-FLOORS = ("errors", "simd", "kernels", "data", "layers", "training", "models", "interop", "cli")
+FLOORS = ("errors", "simd", "kernels", "data", "layers", "training", "models", "interop", "benchmark", "cli")
 HEAVY = {"torch", "tensorflow", "keras", "jax", "onnx", "onnxruntime", "sklearn", "pandas", "matplotlib"}
 TERMINAL = {"rich", "typer"}
 MAY_IMPORT_AT_THE_TOP = {"cli": TERMINAL, "interop": set()}

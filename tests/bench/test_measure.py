@@ -7,8 +7,11 @@ import pytest
 
 from bench import measure
 from bench.__main__ import SHARES, budget
-from bench.measure import Cell, Contender, DifferentOutputError, machine, run_suite, time_cell
+from bench.measure import run_suite
 from bench.report import TITLES, report
+from fastlstm.benchmark.machine import machine
+from fastlstm.benchmark.turns import Cell, Contender, time_cell
+from fastlstm.errors import DifferentOutputError
 
 
 def contender(name, value, seconds=0.0, **options):
