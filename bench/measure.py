@@ -2,13 +2,12 @@
 
 import argparse
 import json
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fastlstm.benchmark.machine import machine
-from fastlstm.benchmark.turns import LEAST_ROUNDS, Cell, time_cell
+from fastlstm.benchmark.turns import LEAST_ROUNDS, Cell, time_cells
 
 __all__ = ["RESULTS", "main", "run_suite", "save", "thread_counts"]
 
@@ -30,11 +29,8 @@ def run_suite(name: str, cells: Iterable[Cell], seconds: float = QUICK) -> list[
     single one in a quick run.
     """
     least = LEAST_ROUNDS if seconds > QUICK else 1
-    todo = list(cells)
-    end = time.monotonic() + seconds
     done = []
-    for place, cell in enumerate(todo):
-        record = time_cell(cell, (end - time.monotonic()) / (len(todo) - place), least)
+    for record in time_cells(list(cells), seconds, least):
         done.append(record)
         figures = "".join(f"  {who} {r['seconds'][1] * 1e3:.3f} ms" for who, r in record["results"].items())
         print(f"{name} {record['label']}, {record['threads']} threads:{figures}", flush=True)

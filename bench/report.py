@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastlstm.benchmark.machine import about
+from fastlstm.benchmark.short import clock
 from fastlstm.benchmark.turns import OURS
 
 from .ceilings import level_of
@@ -40,14 +41,6 @@ Written by `python -m bench.report`; do not edit. Run `python -m bench` to make 
 - "Of the limit": the shortest time that this machine's arithmetic (sgemm of NumPy's BLAS) or its reading speed (the
   recurrent weights, once a step, from the smallest cache that holds them) allows, over our time.
 """
-
-
-def clock(seconds: float) -> str:
-    """Return a time to three digits, in the unit that suits it."""
-    for unit, factor in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
-        if seconds * factor >= 1.0 or unit == "us":
-            return f"{seconds * factor:.3g} {unit}" if seconds * factor < 1000 else f"{seconds * factor:.0f} {unit}"
-    raise AssertionError
 
 
 def limit(cell: dict[str, Any], ceilings: dict[str, Any]) -> tuple[float, str]:

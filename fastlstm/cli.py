@@ -1,4 +1,4 @@
-"""The command line: ``fastlstm demo | train | generate | evaluate``.
+"""The command line: ``fastlstm demo | train | generate | evaluate | bench``.
 
 Results go to standard output, progress and errors to standard error. Exit codes: 0 all went well, 1 an error that one
 line explains, 2 a wrong command line, 130 interrupted (what was learned is saved first).
@@ -28,6 +28,7 @@ __all__ = ["app", "main"]
 DEFAULTS = LanguageModelOptions()
 DEMO = LanguageModelOptions(streams=8, learning_rate=0.005)
 DEMO_SECONDS = 60.0
+BENCH_SECONDS = 20.0
 
 app = typer.Typer(
     help="Train an LSTM on a text and write more of it.",
@@ -200,6 +201,24 @@ def evaluate(
 
         _prepare(None, threads)
         _print_evaluation(LanguageModel.load(model).evaluate(_sources(files), encoding=encoding))
+
+
+@app.command(epilog="Example: `fastlstm bench --threads 4`")
+def bench(
+    seconds: Annotated[float, typer.Option(min=1.0, help="Time for all lines of the table.")] = BENCH_SECONDS,
+    threads: Threads = None,
+    debug: Debug = False,
+) -> None:
+    """Time inference, training and streaming on this machine, beside torch and ONNX Runtime if they are installed.
+
+    Each shape on one core and on all. All outputs are compared before they are timed; a peer that computes something
+    else is an error.
+    """
+    with _explained(debug):
+        from .benchmark.short import show
+
+        _prepare(None, threads)
+        show(seconds)
 
 
 def main() -> None:

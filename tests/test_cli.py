@@ -222,7 +222,7 @@ def test_a_wrong_command_line_is_exit_code_2(run, arguments):
     assert "Usage" in out + err
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "generate", "evaluate"])
+@pytest.mark.parametrize("command", ["demo", "train", "generate", "evaluate", "bench"])
 def test_help_has_an_example(run, command):
     code, out, _ = run(command, "--help")
     assert code == 0

@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -26,19 +27,25 @@ def machine() -> dict[str, Any]:
     if info.exists():
         names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line[:10] == "model name"]
         cpu = names[0] if names else cpu
-    installed = {found.metadata["Name"]: found.version for found in metadata.distributions()}
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "cpu": cpu,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
-        "versions": {name: installed.get(name, "not installed") for name in _LIBRARIES},
+        "versions": {name: _version(name) for name in _LIBRARIES},
     }
 
 
-def about(machine: dict[str, Any]) -> str:
-    """Return the machine and the versions in a sentence."""
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+def _version(library: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def about(machine: dict[str, Any], libraries: Iterable[str] | None = None) -> str:
+    """Return the machine and the versions, or some of them, in a sentence."""
+    versions = ", ".join(f"{name} {machine['versions'][name]}" for name in libraries or machine["versions"])
     cores = f"{machine['cores']} core{'s' * (machine['cores'] > 1)}"
     return f"{machine['date']}; {machine['cpu']}, {cores}; Python {machine['python']}, {versions}."
 
