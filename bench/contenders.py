@@ -1,4 +1,4 @@
-"""All who race: those that `fastlstm bench` knows (`fastlstm.benchmark.contenders`), and OpenVINO."""
+"""All who race: those that `fastlstm bench` knows (`fastlstm.benchmark.contenders`), OpenVINO and JAX."""
 
 import numpy as np
 
@@ -7,6 +7,8 @@ from fastlstm.benchmark.contenders import from_onnx, time_major
 from fastlstm.benchmark.onnx_models import sequence_model
 from fastlstm.benchmark.problems import Problem
 from fastlstm.benchmark.turns import Contender
+
+from .jax_lstm import JAX
 
 __all__ = ["contenders"]
 
@@ -39,4 +41,4 @@ class OpenVINO:
 
 def contenders(task: str, problem: Problem, threads: int) -> list[Contender]:
     """Return all that can do a task, ours first."""
-    return known.contenders(task, problem, threads, (*known.LIBRARIES, OpenVINO))
+    return known.contenders(task, problem, threads, (*known.LIBRARIES, OpenVINO, JAX))

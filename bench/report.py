@@ -34,8 +34,8 @@ Written by `python -m bench.report`; do not edit. Run `python -m bench` to make 
 {machine}
 
 - All contenders have the same weights and inputs, float32, NumPy arrays in and out. Their outputs were compared before
-  they were timed. They took turns in one process, on the same number of threads;
-  `fastlstm/benchmark/turns.py` says why and how.
+  they were timed. They took turns in one process (JAX in one of its own), on the same number of threads;
+  `fastlstm/benchmark/turns.py` and `bench/jax_lstm.py` say why and how.
 - A shape is N,T,D,H: sequences, steps, input features, units. Times are medians over rounds. A ratio is a peer's time
   over ours in the same round, its median and quartiles: above 1 we are faster, below 1 it is bold.
 - "Of the limit": the shortest time that this machine's arithmetic (sgemm of NumPy's BLAS) or its reading speed (the

@@ -42,6 +42,12 @@ def test_the_ratio_is_the_peers_time_over_ours():
     assert record["results"]["slow"]["ratio"][1] == pytest.approx(3.0, rel=0.4)
 
 
+def test_a_contender_elsewhere_times_its_own_turns():
+    elsewhere = contender("peer", [1.0], 0.02, turn=lambda seconds, warm: [0.005, 0.003, 0.001])
+    record = time_cell(cell(contender("fastlstm", [1.0], 0.01), elsewhere), 0.01)
+    assert record["results"]["peer"]["seconds"] == [0.003] * 3
+
+
 def elapsed(call):
     start = time.perf_counter()
     call()
