@@ -1,10 +1,11 @@
-"""Write ``docs/benchmarks.md`` from what the suites saved: ``python -m bench.report``.
+"""Write ``docs/benchmarks.md`` and its picture from what the suites saved: ``python -m bench.report``.
 
 Every cell is there, those that we lose included. No figure is ever written by hand.
 """
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from fastlstm.benchmark.turns import OURS
 
 from .ceilings import level_of
 from .measure import RESULTS
+from .plot import Ratios, draw
 
 __all__ = ["report"]
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+PICTURE = PAGE.with_suffix(".svg")
+PICTURE_TEXT = "The best peer's time over ours, cell by cell; the figures are in the tables below"
 TITLES = {
     "inference": "Inference, whole sequences",
     "training": "Training: forward, backward, all gradients",
@@ -62,6 +66,12 @@ def mean(values: list[float]) -> float:
     return math.exp(sum(map(math.log, values)) / len(values))
 
 
+def best_ratio(cell: dict[str, Any]) -> tuple[float, float, float] | None:
+    """Return the quartiles and the median, in order, of the fastest peer's time over ours; None without peers."""
+    ratios = [peer["ratio"] for peer in peers_of(cell).values()]
+    return tuple(min(ratios, key=lambda ratio: ratio[1])) if ratios else None
+
+
 def peers_of(cell: dict[str, Any]) -> dict[str, Any]:
     """Return the results of those that did the same work, but ourselves."""
     return {name: r for name, r in cell["results"].items() if r["compared"] and not name.startswith(OURS)}
@@ -80,9 +90,9 @@ def table(cells: list[dict[str, Any]], ceilings: dict[str, Any] | None) -> list[
         row = [cell["label"], str(cell["threads"])]
         row += [clock(results[name]["seconds"][1]) if name in results else "" for name in names]
         row += [f"{cell['facts']['tokens'] / results[OURS]['seconds'][1]:,.0f}"] if tokens else []
-        peers = peers_of(cell)
-        if peers:
-            low, ratio, high = min((peer["ratio"] for peer in peers.values()), key=lambda ratio: ratio[1])
+        best = best_ratio(cell)
+        if best:
+            low, ratio, high = best
             row += [f"{ratio:.2f}" if ratio >= 1 else f"**{ratio:.2f}**", f"{low:.2f} to {high:.2f}"]
         if ceilings:
             least, what = limit(cell, ceilings)
@@ -95,11 +105,7 @@ def summary(cells: list[dict[str, Any]]) -> list[str]:
     """Return the geometric mean and the worst cell for each thread count, and what a second core brings."""
     lines = [""]
     for threads in sorted({cell["threads"] for cell in cells}):
-        ratios = {
-            cell["label"]: min(peer["ratio"][1] for peer in peers_of(cell).values())
-            for cell in cells
-            if cell["threads"] == threads and peers_of(cell)
-        }
+        ratios = {cell["label"]: best[1] for cell in cells if cell["threads"] == threads and (best := best_ratio(cell))}
         if ratios:
             worst = min(ratios, key=ratios.__getitem__)
             lines.append(
@@ -115,11 +121,22 @@ def summary(cells: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def report(results: dict[str, Any]) -> str:
+def ratios_of(cells: list[dict[str, Any]]) -> Ratios:
+    """Return what the picture shows of a suite."""
+    ratios: dict[str, dict[int, tuple[float, float, float]]] = {}
+    for cell in cells:
+        if best := best_ratio(cell):
+            ratios.setdefault(cell["label"], {})[cell["threads"]] = best
+    return ratios
+
+
+def report(results: dict[str, Any], picture: bool = False) -> str:
     """Return the page for what the suites saved, by suite name; a suite that has not run is named."""
     ceilings = results.get("ceilings")
     newest = max((saved["machine"] for saved in results.values()), key=lambda machine: machine["date"])
     lines = [HEAD.format(machine=about(newest))]
+    if picture:
+        lines += [f"![{PICTURE_TEXT}]({PICTURE.name})", ""]
     if ceilings:
         lines += [
             "## The machine's limits",
@@ -148,10 +165,17 @@ def report(results: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the page, and the picture where it can be drawn."""
     results = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
-    PAGE.write_text(report(results))
-    print(f"wrote {PAGE.name}")
+    suites = {title: ratios_of(results[suite]["cells"]) for suite, title in TITLES.items() if suite in results}
+    picture = True
+    try:
+        draw(suites, PICTURE)
+    except ImportError:
+        picture = False
+        print(f"matplotlib is not installed: {PAGE.name} is written without {PICTURE.name}", file=sys.stderr)
+    PAGE.write_text(report(results, picture))
+    print(f"wrote {PAGE.name}" + f" and {PICTURE.name}" * picture)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """What the benchmarks rest on: different outputs are an error, ratios are of one round, the page holds every cell."""
 
+import json
+import sys
 import time
 
 import numpy as np
 import pytest
 
+import bench.report
 from bench import measure
 from bench.__main__ import SHARES, budget
 from bench.measure import run_suite
@@ -97,3 +100,54 @@ def test_the_page_holds_every_cell_and_marks_the_misses():
     assert "| 50% | sgemm |" in page
     assert "geometric mean 1.00; behind in 1 of 2; worst 0.25 (lost)" in page
     assert "Not run." in page
+
+
+def saved(ratios):
+    """Return what a suite saves: by label and threads the peer's time over ours."""
+
+    def record(label, threads, ratio):
+        ours, peer = (
+            {"seconds": [t, t, t], "ratio": [t - 0.1 * (t != 1), t, t + 0.1], "rounds": 3, "compared": True}
+            for t in (1.0, ratio)
+        )
+        return {"label": label, "threads": threads, "facts": {}, "results": {"fastlstm": ours, "torch": peer}}
+
+    return {"machine": machine(), "cells": [record(*where, ratio) for where, ratio in ratios.items()]}
+
+
+@pytest.fixture
+def report_of(tmp_path, monkeypatch):
+    """Write a page from what two suites saved; return the page and its picture, if there is one."""
+
+    def write():
+        (tmp_path / "inference.json").write_text(
+            json.dumps(saved({("won", 1): 4.0, ("won", 2): 2.0, ("lost", 1): 0.25}))
+        )
+        (tmp_path / "training.json").write_text(json.dumps(saved({("another", 2): 1.5})))
+        for name, value in {"RESULTS": tmp_path, "PAGE": tmp_path / "b.md", "PICTURE": tmp_path / "b.svg"}.items():
+            monkeypatch.setattr(bench.report, name, value)
+        bench.report.main()
+        picture = tmp_path / "b.svg"
+        return (tmp_path / "b.md").read_text(), picture.read_text() if picture.exists() else None
+
+    return write
+
+
+def test_the_page_without_matplotlib_says_so(report_of, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    page, picture = report_of()
+    assert "| won | 1 |" in page
+    assert "b.svg" not in page
+    assert picture is None
+    assert capsys.readouterr().err == "matplotlib is not installed: b.md is written without b.svg\n"
+
+
+def test_the_picture_shows_every_cell_and_is_the_same_every_time(report_of):
+    pytest.importorskip("matplotlib")
+    page, picture = report_of()
+    assert "](b.svg)" in page
+    for text in ("won", "lost", "another", "1 core", "2 cores", *list(TITLES.values())[:2]):
+        assert f">{text}</text>" in picture
+    assert list(TITLES.values())[2] not in picture
+    assert "Date" not in picture
+    assert report_of()[1] == picture
