@@ -1,14 +1,13 @@
 """CTC decoding beside fast-ctc-decode (Rust) and pyctcdecode (Python), one core each; prints a Markdown table.
 
-Run ``python bench/ctc.py`` (about a minute) with ``fast-ctc-decode``, ``pyctcdecode`` and ``kenlm`` installed; what
+Run ``python -m bench.ctc`` (about a minute) with ``fast-ctc-decode``, ``pyctcdecode`` and ``kenlm`` installed; what
 is missing is left out. Every contender's text is compared with ours before it is timed, and the table says how many
-characters differ. ``--agreement`` also compares 300 peaky, flat and long matrices at beam 25 (minutes: pyctcdecode).
+characters differ. ``--agreement`` adds whose best strings are ours on 300 matrices, and why not (minutes: pyctcdecode).
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import logging
 import os
 import platform
@@ -24,26 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.ctc_agreement import LETTERS, agreement, log_probs, peer
 from fastlstm.decode.arpa import read_arpa
 from fastlstm.decode.ctc import CTCDecoder, CTCFusion, CTCPruning, CTCUnits
-
-LETTERS = "abcdefghijklmnopqrstuvwxyzABC"
-PEERS = ("fast_ctc_decode", "pyctcdecode", "kenlm")
-
-
-def peer(name: str) -> Any:
-    """Return a module, None where it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
-
-
-def log_probs(frames: int, labels: int, sharp: float, blank: float, seed: int = 0) -> NDArray[np.float32]:
-    """Return random log-probabilities; ``sharp`` spreads them, ``blank`` favours label 0."""
-    scores = np.random.default_rng(seed).normal(size=(frames, labels)) * sharp
-    scores[:, 0] += blank
-    return (scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))).astype(np.float32)
 
 
 def spoken(words: list[str], units: CTCUnits, seed: int, noise: float = 2.0) -> NDArray[np.float32]:
@@ -197,25 +179,6 @@ def two_threads() -> str:
     return f"Two threads decode {ratio:.2f} times as much as one."
 
 
-def agreement() -> str:
-    """Count equal best strings on 300 matrices at beam 25."""
-    rng = np.random.default_rng(7)
-    rust, python = peer("fast_ctc_decode"), peer("pyctcdecode")
-    equal = {"fast-ctc-decode": 0, "pyctcdecode": 0}
-    for number in range(300):
-        frames, labels = (int(rng.integers(5, 40)), int(rng.integers(3, 12))) if number % 3 < 2 else (120, 29)
-        sharp, blank = ((6.0, 2.0), (0.7, 0.0), (3.0, 4.0))[number % 3]
-        x = log_probs(frames, labels, sharp, blank, seed=number)
-        names = ["", *LETTERS[: labels - 1]]
-        text = CTCDecoder(25, units=CTCUnits(names)).decode(x)[0].text
-        if rust:
-            equal["fast-ctc-decode"] += rust.beam_search(np.exp(x), names, 25, 0.0)[0] == text
-        if python:
-            other = python.build_ctcdecoder(names)
-            equal["pyctcdecode"] += other.decode(x, beam_width=25, beam_prune_logp=-1e9, token_min_logp=-1e9) == text
-    return f"Equal best strings of 300 matrices: {equal}. tests/decode/test_ctc.py explains pyctcdecode's."
-
-
 def installed(name: str) -> str:
     try:
         return f"{name} {version(name)}"
@@ -252,7 +215,7 @@ def main() -> None:
         two_threads(),
     ]
     if options.agreement:
-        lines.append(agreement())
+        lines += ["", *agreement()]
     report = "\n".join(lines)
     print(report)
     if options.write:

@@ -55,12 +55,11 @@ def no_bonus(prefix):
     return 0.0
 
 
-def prefix_beam(log_probs, width, blank=0, bonus=no_bonus, token_min=-math.inf, beam_min=-math.inf, split=False):
+def prefix_beam(log_probs, width, blank=0, bonus=no_bonus, token_min=-math.inf, beam_min=-math.inf):
     """Prefix beam search (Hannun et al. 2014, algorithm 1) in the log domain.
 
-    ``bonus(prefix)`` is the log weight of a prefix besides its probability; -inf forbids it. With ``split`` a prefix
-    that ends in blank and the same one that ends in its label hold two places of the beam and are ranked one by one,
-    as in pyctcdecode. Returns [(prefix, log-probability, log-probability + bonus)], best first.
+    ``bonus(prefix)`` is the log weight of a prefix besides its probability; -inf forbids it. Returns [(prefix,
+    log-probability, log-probability + bonus)], best first.
     """
     beam = {(): (0.0, -math.inf)}  # prefix: (ends in blank, ends in its last label)
     for row in np.asarray(log_probs, dtype=np.float64):
@@ -78,16 +77,10 @@ def prefix_beam(log_probs, width, blank=0, bonus=no_bonus, token_min=-math.inf, 
                     pour(after[(*prefix, label)], 1, in_blank + log_prob)
                 else:
                     pour(after[(*prefix, label)], 1, total + log_prob)
-        entries = []  # (score, prefix, (blank, label)): whole prefixes, or halves of them
-        for prefix, masses in after.items():
-            halves = [(masses[0], -math.inf), (-math.inf, masses[1])] if split else [masses]
-            entries += [(add_logs(*half) + bonus(prefix), prefix, half) for half in halves]
-        entries = sorted((entry for entry in entries if entry[0] > -math.inf), key=lambda entry: -entry[0])
-        kept = [entry for entry in entries if entry[0] >= entries[0][0] + beam_min][:width]
-        beam = {}
-        for _, prefix, half in kept:
-            old = beam.get(prefix, (-math.inf, -math.inf))
-            beam[prefix] = (add_logs(old[0], half[0]), add_logs(old[1], half[1]))
+        scored = {prefix: add_logs(*masses) + bonus(prefix) for prefix, masses in after.items()}
+        ranked = sorted((prefix for prefix in scored if scored[prefix] > -math.inf), key=lambda prefix: -scored[prefix])
+        kept = [prefix for prefix in ranked if scored[prefix] >= scored[ranked[0]] + beam_min][:width]
+        beam = {prefix: tuple(after[prefix]) for prefix in kept}
     found = [(prefix, add_logs(*masses), add_logs(*masses) + bonus(prefix)) for prefix, masses in beam.items()]
     return sorted(found, key=lambda entry: -entry[2])
 
