@@ -11,10 +11,46 @@ Among equal scores the path of the lower last label comes first, then of the low
 
 from libc.math cimport INFINITY, exp, log
 from libc.stdint cimport int64_t
+from libc.string cimport memset
 
-from beam_heap cimport Candidate, better, sift_down, sift_up, sort_best_first
+from viterbi_ways cimport Lattice, find, release, write_path
 
 import numpy as np
+
+
+cdef void forward(
+    double* delta, const double* scores, const double* transitions, const double* start, Py_ssize_t length,
+    Py_ssize_t labels
+) noexcept nogil:
+    """``delta`` (T, L), out: the score of the best path to each label at each step. Where it came from is not kept."""
+    cdef Py_ssize_t t, i, j
+    cdef double reached, candidate
+    cdef const double* move
+    for j in range(labels):
+        delta[j] = start[j] + scores[j]
+    for t in range(1, length):
+        scores += labels
+        for j in range(labels):
+            delta[labels + j] = -INFINITY
+        for i in range(labels):
+            reached, move = delta[i], transitions + i * labels
+            for j in range(labels):              # no branch: the compiler makes vector selects of it
+                candidate = reached + move[j]
+                delta[labels + j] = candidate if candidate > delta[labels + j] else delta[labels + j]
+        delta += labels
+        for j in range(labels):
+            delta[j] += scores[j]
+
+
+cdef int64_t best_origin(const double* delta, const double* moves, Py_ssize_t stride, Py_ssize_t labels) noexcept nogil:
+    """The lowest label of the highest ``delta[i] + moves[i * stride]``; 0 if all are -inf."""
+    cdef Py_ssize_t i
+    cdef int64_t found = 0
+    cdef double best = -INFINITY
+    for i in range(labels):
+        if delta[i] + moves[i * stride] > best:
+            best, found = delta[i] + moves[i * stride], i
+    return found
 
 
 def best_path(
@@ -27,109 +63,62 @@ def best_path(
     (float, (T,) int64)
         Its score (-inf if every path is forbidden; the path then means nothing) and its labels.
     """
-    cdef Py_ssize_t length = scores.shape[0], labels = scores.shape[1], t, i, j
-    cdef int64_t[:, ::1] came_from = np.zeros((length, labels), np.int64)
-    cdef double[::1] delta = np.empty(labels), grown = np.empty(labels)
+    cdef Py_ssize_t length = scores.shape[0], labels = scores.shape[1], t
+    cdef double[:, ::1] delta = np.empty((length, labels))
     path = np.empty(length, np.int64)
     cdef int64_t[::1] labels_out = path
-    cdef double best = -INFINITY, reached, candidate
-    cdef const double* move
-    cdef double* top
-    cdef int64_t* origin
-    cdef int64_t last = 0
+    cdef double best
+    cdef int64_t last
     with nogil:
-        for j in range(labels):
-            delta[j] = start[j] + scores[0, j]
-        for t in range(1, length):
-            top, origin = &grown[0], &came_from[t, 0]
-            for j in range(labels):
-                top[j] = -INFINITY
-            for i in range(labels):
-                reached, move = delta[i], &transitions[i, 0]
-                for j in range(labels):          # no branch: the compiler makes vector selects of it
-                    candidate = reached + move[j]
-                    origin[j] = i if candidate > top[j] else origin[j]
-                    top[j] = candidate if candidate > top[j] else top[j]
-            for j in range(labels):
-                top[j] += scores[t, j]
-            delta, grown = grown, delta
-        for j in range(labels):
-            if delta[j] + end[j] > best:
-                best, last = delta[j] + end[j], j
-        for t in range(length - 1, -1, -1):
-            labels_out[t] = last
-            last = came_from[t, last]
+        forward(&delta[0, 0], &scores[0, 0], &transitions[0, 0], &start[0], length, labels)
+        last = best_origin(&delta[length - 1, 0], &end[0], 1, labels)
+        best = delta[length - 1, last] + end[last]
+        labels_out[length - 1] = last
+        for t in range(length - 1, 0, -1):
+            last = best_origin(&delta[t - 1, 0], &transitions[0, last], labels, labels)
+            labels_out[t - 1] = last
     return best, path
-
-
-cdef void keep(Candidate* heap, Py_ssize_t* n, Py_ssize_t k, const Candidate* candidate) noexcept nogil:
-    """Put a candidate into a heap of the best k."""
-    if n[0] < k:
-        heap[n[0]] = candidate[0]
-        sift_up(heap, n[0])
-        n[0] += 1
-    elif better(candidate, heap):
-        heap[0] = candidate[0]
-        sift_down(heap, k, 0)
-
-
-cdef Py_ssize_t best_arrivals(
-    Candidate* heap, const double* delta, const double* move, Py_ssize_t stride, Py_ssize_t labels, Py_ssize_t k
-) noexcept nogil:
-    """The best k of ``delta[i, rank] + move[i * stride]``, best first; how many are possible."""
-    cdef Py_ssize_t i, rank, n = 0
-    cdef Candidate candidate
-    for i in range(labels):
-        for rank in range(k):
-            candidate.score, candidate.slot, candidate.id = delta[i * k + rank] + move[i * stride], i, rank
-            # Ranks descend: when one does not enter, those behind it do not either.
-            if not candidate.score > -INFINITY or (n == k and not better(&candidate, heap)):
-                break
-            keep(heap, &n, k, &candidate)
-    sort_best_first(heap, n)
-    return n
 
 
 def n_best_paths(
     const double[:, ::1] scores, const double[:, ::1] transitions, const double[::1] start, const double[::1] end,
     Py_ssize_t k
 ):
-    """Find the k best paths: each label keeps its k best arrivals (list Viterbi, Seshadri and Sundberg 1994).
+    """Find the k best paths.
 
     Returns
     -------
     ((n,) float64, (n, T) int64)
         Scores, descending, and labels; n <= k, fewer where fewer paths are possible.
     """
-    cdef Py_ssize_t length = scores.shape[0], labels = scores.shape[1], t, j, rank, n
-    cdef int64_t[:, :, ::1] came_from = np.zeros((length, labels, k), np.int64)   # origin * k + rank there
-    cdef double[:, ::1] delta = np.full((labels, k), -np.inf), grown = np.empty((labels, k))
-    cdef Candidate[::1] heap = np.empty(k, np.dtype([("score", np.float64), ("slot", np.int64), ("id", np.int64)]))
-    cdef int64_t at
-    with nogil:
-        for j in range(labels):
-            delta[j, 0] = start[j] + scores[0, j]
-        for t in range(1, length):
-            for j in range(labels):
-                n = best_arrivals(&heap[0], &delta[0, 0], &transitions[0, j], labels, labels, k)
+    cdef Py_ssize_t length = scores.shape[0], labels = scores.shape[1], n = 0, rank
+    cdef double[:, ::1] delta = np.empty((length, labels))
+    cdef const double[:, ::1] moves = np.ascontiguousarray(transitions.T)
+    cdef double[::1] found
+    cdef int64_t[:, ::1] paths
+    cdef int64_t way = 0
+    cdef Lattice lattice
+    memset(&lattice, 0, sizeof(Lattice))
+    lattice.length, lattice.labels = length, labels
+    lattice.scores, lattice.moves, lattice.end, lattice.delta = &scores[0, 0], &moves[0, 0], &end[0], &delta[0, 0]
+    try:
+        with nogil:
+            forward(&delta[0, 0], &scores[0, 0], &transitions[0, 0], &start[0], length, labels)
+            n = find(&lattice, k)
+        if n >= 0:
+            found, paths = np.empty(n), np.empty((n, length), np.int64)
+            with nogil:
                 for rank in range(n):
-                    grown[j, rank] = heap[rank].score + scores[t, j]
-                    came_from[t, j, rank] = heap[rank].slot * k + heap[rank].id
-                for rank in range(n, k):
-                    grown[j, rank] = -INFINITY
-            delta, grown = grown, delta
-        n = best_arrivals(&heap[0], &delta[0, 0], &end[0], 1, labels, k)
-    found, paths = np.empty(n), np.empty((n, length), np.int64)
-    cdef double[::1] found_view = found
-    cdef int64_t[:, ::1] path_view = paths
-    with nogil:
-        for rank in range(n):
-            found_view[rank] = heap[rank].score
-            at = heap[rank].slot * k + heap[rank].id
-            for t in range(length - 1, -1, -1):
-                path_view[rank, t] = at // k
-                at = came_from[t, at // k, at % k]
-    return found, paths
+                    found[rank] = lattice.ways[way].score
+                    if write_path(&lattice, way, &paths[rank, 0]) < 0:
+                        n = -1
+                        break
+                    way = lattice.ways[way].next
+        if n < 0:
+            raise MemoryError(f"viterbi: no memory for {k} paths of {length} steps; ask for fewer by n_best")
+        return np.asarray(found), np.asarray(paths)
+    finally:
+        release(&lattice)
 
 
 def log_partition(

@@ -54,6 +54,35 @@ def test_equals_enumeration(integers):
     assert possible > 200
 
 
+def list_viterbi(scores, transitions, start, end, n_best):
+    """The n best ways to each label, kept at every step (Seshadri and Sundberg 1994): [(score, path)], best first."""
+    ways = [[(first + score, (label,))] for label, (first, score) in enumerate(zip(start, scores[0], strict=True))]
+    for row in [*scores[1:], None]:
+        columns = [(end, 0.0, ())] if row is None else [(transitions[:, j], row[j], (j,)) for j in range(len(row))]
+        grown = []
+        for moves, score, label in columns:
+            found = [
+                (w + m, i, r, p) for i, m in enumerate(moves) for r, (w, p) in enumerate(ways[i]) if w + m > -np.inf
+            ]
+            found.sort(key=lambda way: (-way[0], way[1:3]))
+            grown.append([(total + score, path + label) for total, _, _, path in found[:n_best]])
+        ways = grown
+    return ways[0]
+
+
+@pytest.mark.parametrize("integers", [False, True])
+@pytest.mark.parametrize(("length", "labels", "n_best"), [(40, 7, 2), (25, 3, 60), (12, 20, 15), (30, 2, 300)])
+def test_n_best_equal_those_of_lists_at_every_step(integers, length, labels, n_best):
+    rng = np.random.default_rng(length)
+    for _ in range(5):
+        scores, transitions, start, end = random_chain(rng, length, labels, integers)
+        expected = list_viterbi(scores, transitions, start, end, n_best)
+        if not expected:
+            continue
+        found = viterbi(scores, transitions, start=start, end=end, n_best=n_best)
+        assert [(h.score, h.ids) for h in found] == expected
+
+
 def test_best_path_equals_the_first_of_n_on_large_chains():
     rng = np.random.default_rng(2)
     for length, labels in ((200, 37), (1000, 5), (50, 130)):
@@ -101,6 +130,9 @@ def test_hundred_thousand_steps():
     total = scores[np.arange(len(path)), path].sum() + transitions[path[:-1], path[1:]].sum()
     assert best.score == pytest.approx(total)
     assert best.logprob < 0
+    many = viterbi(scores, transitions, n_best=20)
+    assert many[0].ids == best.ids
+    assert len({h.ids for h in many}) == 20
 
 
 GOOD, MOVES = np.zeros((3, 2)), np.zeros((2, 2))
