@@ -198,8 +198,8 @@ def table(verdicts: Iterable[Verdict]) -> list[str]:
     return [
         *lines,
         "",
-        f"Where ours is less likely, a wider beam of ours finds a string as likely: {widths or 'nowhere'}. Of its best "
-        f"string's probability our beam has kept {ours:.0%} on average, pyctcdecode's {theirs:.0%}.",
+        (f"Where ours is less likely, a wider beam of ours finds a string as likely: {widths}. " if unlucky else "")
+        + f"Of its best string's probability our beam has kept {ours:.0%} on average, pyctcdecode's {theirs:.0%}.",
     ]
 
 

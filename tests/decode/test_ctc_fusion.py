@@ -229,9 +229,9 @@ def test_hot_words_without_word_boundaries_match_anywhere():
 def test_fusion_finds_what_pyctcdecode_finds(model, tmp_path, ngrams):
     """Both find the same text where two habits of pyctcdecode, not ours, do not come into play.
 
-    Its split beam (see test_ctc.py) hardly shows at beam 100. And at the end of the input it scores the empty word
-    after a trailing space as an unknown one, and hands that score to every beam of the same text; so here no space is
-    likely but between the words.
+    That it ranks the halves of a prefix apart (bench/ctc_agreement.py) hardly shows at beam 100. And at the end of the
+    input it scores the empty word after a trailing space as an unknown one, and hands that score to every beam of the
+    same text; so here no space is likely but between the words.
     """
     peer = pytest.importorskip("pyctcdecode")
     pytest.importorskip("kenlm")
