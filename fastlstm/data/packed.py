@@ -110,6 +110,12 @@ class Packed:
             team.share(gather, table, ids, self._rows, count=self.total, cost=0.1 * self._rows.size)
             self.lookup = None
 
+    @property
+    def in_place(self) -> NDArray[Any]:
+        """The rows as they are: (M, F), or of a dense batch perhaps a view (T, N, F)."""
+        self._look_up()
+        return self._rows
+
     def rows_in(self, memory: Callable[[tuple[int, int]], NDArray[Any]]) -> NDArray[Any]:
         """Return the rows contiguous, copied into what `memory` gives for a shape if they are not so yet."""
         self._look_up()
@@ -124,17 +130,17 @@ class Packed:
 
         Numba would compile everything once more for memory that must not be written to.
         """
-        self._look_up()
-        rows, features, count = self._rows, self.features, self.sequences
-        if rows.ndim == 2:
-            step = count * features if self.dense else 0
-            return Strided(_writeable(np.ascontiguousarray(rows).reshape(-1)), 0, step, features)
-        steps = len(rows)
-        step = rows.strides[0] // rows.itemsize
-        sequence = rows.strides[1] // rows.itemsize if count > 1 else features
-        piece = rows if step > 0 else rows[::-1]
-        piece = piece if sequence < abs(step) else piece.swapaxes(0, 1)
-        return Strided(_writeable(piece.reshape(-1)), 0 if step > 0 else (1 - steps) * step, step, sequence)
+        rows, features, count = self.in_place, self.features, self.sequences
+        if rows.ndim == 3:
+            step = rows.strides[0] // rows.itemsize
+            sequence = rows.strides[1] // rows.itemsize if count > 1 else features
+            piece = rows if step > 0 else rows[::-1]
+            piece = piece if sequence < abs(step) else piece.swapaxes(0, 1)
+            if piece.flags.c_contiguous:
+                first = 0 if step > 0 else (1 - len(rows)) * step
+                return Strided(_writeable(piece.reshape(-1)), first, step, sequence)
+        step = count * features if self.dense else 0
+        return Strided(_writeable(np.ascontiguousarray(self.rows).reshape(-1)), 0, step, features)
 
     def reversed(self) -> "Packed":
         """Return the batch with every sequence turned round; of a dense one nothing is moved."""
@@ -143,7 +149,7 @@ class Packed:
         self._look_up()
         rows = self._rows
         if rows.ndim == 2:
-            rows = np.ascontiguousarray(rows).reshape(len(self.batch_sizes), self.sequences, self.features)
+            rows = rows.reshape(len(self.batch_sizes), self.sequences, self.features)
         return self if len(rows) == 1 else self.with_rows(rows[::-1])
 
     def _turned_rows(self) -> NDArray[np.int64]:

@@ -111,15 +111,15 @@ class Bidirectional(Layer):
         if self.merge_mode == "concat" and self.returns_steps and x.dense and not run.training:
             return *self._run_beside(x, states), None
         ahead, back = self.directions
-        x = x.with_rows(x.rows)
+        x = x.with_rows(x.in_place)
         y, final, cache = ahead.run_steps(x, states[0], run)
         z, final_back, cache_back = back.run_steps(x.reversed(), states[1], run)
-        one, other = (y.rows, z.reversed().rows) if self.returns_steps else (final.h, final_back.h)
-        merged = self._merge(one, other)
+        one, other = (y.rows, z.reversed().in_place) if self.returns_steps else (final.h, final_back.h)
+        merged = self._merge(one, other, run)
         out = x.with_rows(merged) if self.returns_steps else x.one_row_each(merged)
         if cache is None or cache_back is None:
             return out, (final, final_back), None
-        return out, (final, final_back), _Cache(x, cache, cache_back, one, other)
+        return out, (final, final_back), _Cache(x, cache, cache_back, one, other.reshape(one.shape))
 
     def _run_beside(
         self, x: Packed, states: tuple[LSTMState | None, LSTMState | None]
@@ -160,9 +160,15 @@ class Bidirectional(Layer):
         )
         return x.with_rows(hidden[count : count + total]), finals
 
-    def _merge(self, one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+    def _merge(self, one: NDArray[Any], other: NDArray[Any], run: Run) -> NDArray[Any]:
+        """Return the merged outputs (M, K) of `one` (M, H) and `other`, which may be (T, N, H)."""
         if self.merge_mode == "concat":
-            return np.concatenate([one, other], axis=1)
+            count, units = one.shape
+            joined = run.scratch.take(self, "merged", shape=(count, 2 * units), dtype=self.dtype)
+            joined[:, :units] = one
+            joined.reshape(*other.shape[:-1], 2 * units)[..., units:] = other
+            return joined
+        other = other.reshape(one.shape)
         if self.merge_mode == "mul":
             merged: NDArray[Any] = one * other
         elif self.merge_mode == "sum":
@@ -182,15 +188,19 @@ class Bidirectional(Layer):
         return half, half
 
     def backward(self, dy: NDArray[Any], cache: _Cache, run: Run) -> tuple[NDArray[Any], Gradients]:
-        done, other = self._split(dy, cache)
-        x = cache.x
-        if self.returns_steps:
-            other = x.with_rows(other).reversed().rows
+        x, parts = cache.x, []
+        for place, part in enumerate(self._split(dy, cache)):
+            given = x.with_rows(part).reversed().in_place if place and self.returns_steps else part
+            parts.append(run.scratch.take(self, "dy", place, shape=part.shape, dtype=self.dtype))
+            parts[-1].reshape(given.shape)[...] = given
+        done, other = parts
         dx, gradients = self.directions[0].backward(done, cache.forward, run)
         dx_back, gradients_back = self.directions[1].backward(other, cache.backward, run)
         assert not isinstance(dx, OfTable)
         assert not isinstance(dx_back, OfTable)  # both directions asked for the rows
-        dx += x.with_rows(dx_back).reversed().rows
+        turned = x.with_rows(dx_back).reversed().in_place
+        summed = dx.reshape(turned.shape)
+        summed += turned
         return dx, gradients | {f"{name}_reverse": value for name, value in gradients_back.items()}
 
     def __call__(
