@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..simd.host import REGISTERS
-from ..simd.tile import COLUMNS, ROWS, load_rows_n, rank1, splat_columns, store_rows, store_rows_n
+from ..simd.tile import COLUMNS, ROWS, load_rows_n, rank1, splat_columns, store_rows, store_rows_n, transpose
 from ..simd.vector import lanes_of, load, load_n, splat, store, store_n
 from ._jit import jit, jit_inline, jit_inner
 
@@ -76,19 +76,37 @@ def tile_height(rows):
 
 
 @jit
-def pack(b, row_stride, column_stride, k, n, packed):
-    """Pack B (K, N), whose element (r, c) is ``b[r * row_stride + c * column_stride]``, into panels.
+def pack(b, row_stride, column_stride, k, n, packed, begin, end):
+    """Pack the panels `begin` to `end` of B (K, N), whose element (r, c) is ``b[r * row_stride + c * column_stride]``.
 
     b       (any,)           float, in
-    packed  (P * K * 4L,)    float, out: every element is written
+    packed  (P * K * 4L,)    float, out: every element of these panels is written
     """
-    width = COLUMNS * lanes_of(packed)
-    place = 0
-    for first in range(0, n, width):
-        for r in range(k):
-            for c in range(first, first + width):
-                packed[place] = b[r * row_stride + c * column_stride] if c < n else 0.0
-                place += 1
+    lanes = lanes_of(packed)
+    width = COLUMNS * lanes
+    for first in range(begin * width, end * width, width):
+        panel = first * k
+        columns = min(width, n - first)
+        if column_stride == 1:
+            for r in range(k):
+                source = r * row_stride + first
+                for v in range(0, width, lanes):
+                    row = load(b, source + v) if v + lanes <= columns else load_n(b, source + v, columns - v)
+                    store(packed, panel + r * width + v, row)
+        else:
+            for r in range(0, k, lanes):
+                for v in range(0, width, lanes):
+                    source = r * row_stride + (first + v) * column_stride
+                    place = panel + r * width + v
+                    if row_stride == 1 and r + lanes <= k and v + lanes <= columns:
+                        transpose(b, source, column_stride, 1.0, packed, place, width)
+                        continue
+                    for i in range(min(lanes, k - r)):
+                        for c in range(lanes):
+                            exists = v + c < columns
+                            packed[place + i * width + c] = (
+                                b[source + i * row_stride + c * column_stride] if exists else 0.0
+                            )
 
 
 def _make_tile(rows: int, columns: int = COLUMNS, compile_: Any = jit_inner) -> Any:
@@ -263,7 +281,7 @@ def _pack_columns(a, i, a_stride, k, columns, packed, place, sums, m):
 
 
 @jit
-def product_over_rows(a, a_stride, b, b_stride, b_rows, rows, out, n, sums, scratch, begin, end):
+def product_over_rows(a, a_stride, b, b_stride, b_rows, rows, out, n, sums, add, scratch, begin, end):
     """Write ``out[m] = sum over r of a[r, m] * b[b_rows[r]]``, and ``sums[m] = sum over r of a[r, m]``.
 
     The product A transposed times B that every weight gradient is, and the bias gradient on the way; for the columns
@@ -274,6 +292,7 @@ def product_over_rows(a, a_stride, b, b_stride, b_rows, rows, out, n, sums, scra
     b_rows   (rows,)      int64, in: which row of B goes with row r of A; of length 0: the same row
     out      (A, N)       float, out
     sums     (A,)         float, out; of length 0: not wanted
+    add      whether to add to what is in `out` and `sums`
     scratch  (S,)         float, overwritten; S = `scratch_size`; one for each core
     """
     a = a.reshape(-1)
@@ -284,7 +303,7 @@ def product_over_rows(a, a_stride, b, b_stride, b_rows, rows, out, n, sums, scra
     left = right + (n + width - 1) // width * width * ROW_BLOCK
     for c in range(width):
         scratch[c] = 0.0
-    for m in range(begin, end):
+    for m in range(begin, begin if add else end):
         for c in range(0 if rows else n):  # an empty sum
             out[m * n + c] = 0.0
         if len(sums):
@@ -303,7 +322,7 @@ def product_over_rows(a, a_stride, b, b_stride, b_rows, rows, out, n, sums, scra
                     j = right + p * k * width
                     o = m * n + p * width
                     rest = n - p * width
-                    if first == 0:
+                    if first == 0 and not add:
                         zeros = SAME_FOR_ALL  # they stand at the start of scratch
                         _tile(
                             *(height, scratch, i, 1, _LEFT_COLUMNS, scratch, j, k),

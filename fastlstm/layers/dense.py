@@ -12,7 +12,7 @@ from ..kernels.activations import sigmoid_rows, tanh_rows
 from ..kernels.softmax import softmax_rows
 from .base import Gradients, Layer, Run, size
 from .initializers import glorot_uniform
-from .products import SAME_ROWS, gradient_of_weight, padded_bias, panels_of, times
+from .products import SAME_ROWS, gradient_of_weight, padded_bias, panels_of, panels_size, times
 
 __all__ = ["Activation", "Dense"]
 
@@ -147,9 +147,18 @@ class Dense(Layer):
             dy *= y
         return dy
 
-    def backward(self, dy: NDArray[Any], cache: _Cache, run: Run) -> tuple[NDArray[Any], Gradients]:
+    def backward(
+        self, dy: NDArray[Any], cache: _Cache, run: Run, *, add: bool = False
+    ) -> tuple[NDArray[Any], Gradients]:
+        """Return the gradients; with `add`, those of the parameters are added to those of the call before."""
         dz = np.ascontiguousarray(dy if cache.y is None else self._through_activation(dy, cache.y))
-        dweight, dbias = gradient_of_weight(dz, cache.x, SAME_ROWS, run, self, sums=self.use_bias)
+        dweight, dbias = gradient_of_weight(dz, cache.x, SAME_ROWS, run, self, sums=self.use_bias, add=add)
         dx = run.scratch.take(self, "dx", shape=cache.x.shape, dtype=self.dtype)
-        times(dz, panels_of(self.params["weight"]), padded_bias(None, dx.shape[1], self.dtype), dx)
+        weight = self.params["weight"]
+        panels = run.scratch.take(
+            self, "panels", shape=(panels_size(self.units, dx.shape[1], self.dtype),), dtype=self.dtype
+        )
+        if not add:
+            panels_of(weight, panels)
+        times(dz, panels, padded_bias(None, dx.shape[1], self.dtype), dx)
         return dx, {"weight": dweight, "bias": dbias} if self.use_bias else {"weight": dweight}

@@ -7,15 +7,15 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..data.packed import Batch, Packed
 from ..errors import OptionError, ShapeError
+from ..kernels import gemm, team
 from ..kernels import lstm as kernels
-from ..kernels import team
 from ..kernels.embedding import gather, scatter_add
 from ..kernels.scratch import aligned, borrowed, zeros
 from ..simd.host import REGISTERS
 from . import shared_units
 from .base import Gradients, Layer, OfTable, Run, size
 from .initializers import glorot_uniform, orthogonal
-from .products import SAME_ROWS, gradient_of_weight, padded_bias, panels_size, times
+from .products import NS_PER_COPY, SAME_ROWS, gradient_of_weight, padded_bias, panels_size, times
 from .recurrent_dropout import backward_masked, forward_masked
 
 __all__ = ["LSTM", "LSTMState"]
@@ -175,14 +175,34 @@ class LSTM(Layer):
     def packed(self) -> _Weights:
         weights = self._weights
         if weights is None:
-            p, units, width = self.params, self.units, 4 * self.stride
-            packed = _Weights(*(aligned((width * k,), self.dtype) for k in (self.features_in, units, 1)))  # type: ignore[operator]
-            scales = kernels.GATE_UNITS
-            kernels.pack_gates(p["weight_ih_l0"].reshape(-1), self.features_in, units, scales, packed.input)
-            kernels.pack_gates(p["weight_hh_l0"].reshape(-1), units, units, scales, packed.recurrent)
-            kernels.pack_gates(p["bias_ih_l0"] + p["bias_hh_l0"], 1, units, scales, packed.bias)
-            weights = self._weights = packed
+            p = self.params
+            bias = p["bias_ih_l0"] + p["bias_hh_l0"]
+            weights = self._weights = _Weights(*map(self._packed, (p["weight_ih_l0"], p["weight_hh_l0"], bias)))
         return weights
+
+    def _packed(self, weight: NDArray[Any]) -> NDArray[Any]:
+        """Return a weight (4H, K), or a bias (4H,), in blocks and in the units of the gates."""
+        k, width = weight.size // (4 * self.units), 4 * self.stride
+        out = aligned((width * k,), self.dtype)
+        team.share(
+            kernels.pack_gates,
+            *(weight.reshape(-1), k, self.units, kernels.GATE_UNITS, out),
+            count=width // gemm.panel_width(self.dtype),
+            cost=NS_PER_COPY * out.size,
+        )
+        return out
+
+    def _packed_back(self, weight: NDArray[Any], run: Run, key: str) -> NDArray[Any]:
+        """Return a weight (4H, K) packed as the right operand of a product over gates."""
+        k, width = weight.shape[1], 4 * self.stride
+        out = run.scratch.take(self, key, shape=(panels_size(width, k, self.dtype),), dtype=self.dtype)
+        team.share(
+            kernels.pack_gates_transposed,
+            *(weight.reshape(-1), k, self.units, out),
+            count=gemm.panels(k, self.dtype),
+            cost=NS_PER_COPY * out.size,
+        )
+        return out
 
     def folds(self, x: Packed) -> bool:
         """Tell whether the products of all rows of a table cost less than those of the batch's rows."""
@@ -348,8 +368,7 @@ class LSTM(Layer):
             dc[:, :units] = d_state.c
             dy = dy.copy()
             dy[x.last_rows] += d_state.h
-        transposed = take(self, "recurrent", shape=(panels_size(width, units, dtype),), dtype=dtype)
-        kernels.pack_gates_transposed(self.params["weight_hh_l0"].reshape(-1), units, units, transposed)
+        transposed = self._packed_back(self.params["weight_hh_l0"], run, "recurrent")
         zeros = padded_bias(None, max(units, x.features), dtype)
         dh0 = take(self, "dh0", shape=(count, units), dtype=dtype)
         before = hidden  # what the recurrent product read
@@ -386,12 +405,15 @@ class LSTM(Layer):
         gradients = {}
         for name, packed in (("weight_ih_l0", dw_ih), ("weight_hh_l0", dw_hh), ("bias_ih_l0", db)):
             gradient = gradients[name] = take(self, name, shape=self.params[name].shape, dtype=dtype)
-            kernels.unpack_gates(packed.reshape(width, -1), packed.size // width, units, gradient)
+            team.share(
+                kernels.unpack_gates,
+                *(packed.reshape(-1), packed.size // width, units, gradient.reshape(-1)),
+                count=width // gemm.panel_width(dtype),
+                cost=NS_PER_COPY * packed.size,
+            )
         gradients["bias_hh_l0"] = gradients["bias_ih_l0"]  # equation 0: both are added alike
 
-        features = x.features
-        columns = take(self, "input", shape=(panels_size(width, features, dtype),), dtype=dtype)
-        kernels.pack_gates_transposed(self.params["weight_ih_l0"].reshape(-1), features, units, columns)
+        columns = self._packed_back(self.params["weight_ih_l0"], run, "input")
         dx = take(self, "dx", shape=inputs.shape, dtype=dtype)
         times(of_inputs, columns, zeros, dx)
         if x.lookup is not None:

@@ -10,10 +10,13 @@ from ..kernels import gemm, team
 from ..kernels.scratch import aligned
 from .base import Run
 
-__all__ = ["SAME_ROWS", "gradient_of_weight", "padded_bias", "panels_of", "panels_size", "times"]
+__all__ = ["NS_PER_COPY", "SAME_ROWS", "gradient_of_weight", "padded_bias", "panels_of", "panels_size", "times"]
 
 SAME_ROWS = np.empty(0, np.int64)
 """For `gradient_of_weight`: row r of one operand goes with row r of the other."""
+
+NS_PER_COPY = 0.7
+"""Estimate for one core and element of a matrix that is packed or turned."""
 
 _NS_PER_FLOP = 0.01
 """Estimate for one core; it only decides from which size on a product is shared."""
@@ -26,7 +29,8 @@ def panels_of(b: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
         out = aligned((panels_size(k, n, b.dtype),), b.dtype)
     base = b if b.flags.c_contiguous else b.T
     row_stride, column_stride = (n, 1) if base is b else (1, k)
-    gemm.pack(base.reshape(-1), row_stride, column_stride, k, n, out)
+    count, cost = gemm.panels(n, b.dtype), NS_PER_COPY * out.size
+    team.share(gemm.pack, base.reshape(-1), row_stride, column_stride, k, n, out, count=count, cost=cost)
     return out
 
 
@@ -53,11 +57,12 @@ def times(a: NDArray[Any], panels: NDArray[Any], bias: NDArray[Any], out: NDArra
 
 
 def gradient_of_weight(
-    a: NDArray[Any], b: NDArray[Any], b_rows: NDArray[np.int64], run: Run, *key: Hashable, sums: bool
+    a: NDArray[Any], b: NDArray[Any], b_rows: NDArray[np.int64], run: Run, *key: Hashable, sums: bool, add: bool = False
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return ``a.T @ b[b_rows]`` and, with `sums`, ``a.sum(axis=0)`` (else an empty array).
 
-    `a` is (M, A), `b` (any, N); the results lie in the run's scratch under `key`.
+    `a` is (M, A), `b` (any, N); the results lie in the run's scratch under `key`. With `add` they are added to those of
+    the last call with this key.
     """
     rows, columns = a.shape
     n = b.shape[1]
@@ -71,7 +76,7 @@ def gradient_of_weight(
     ]
     team.share(
         gemm.product_over_rows,
-        *(a, columns, b, n, b_rows, rows, out, n, total),
+        *(a, columns, b, n, b_rows, rows, out, n, total, add),
         count=columns,
         cost=cost,
         each=each,

@@ -197,7 +197,7 @@ class LanguageNetwork:
         weights[...] = 1.0 / count
         losses = take(self, "losses", shape=(count,), dtype=np.float64)
         dhidden = take(self, "dhidden", shape=hidden.shape, dtype=hidden.dtype)
-        total: Gradients = {}
+        gradients: Gradients = {}
         for rows in self._blocks(count):
             y, cache = self.output.forward(_samples(hidden[rows]), run, linear=True)
             team.share(
@@ -207,14 +207,8 @@ class LanguageNetwork:
                 cost=_softmax_cost(y.rows),
             )
             assert cache is not None  # this is training
-            dhidden[rows], gradients = self.output.backward(y.rows, cache, run)
-            for name, value in gradients.items():
-                if rows.start == 0:
-                    total[f"output.{name}"] = take(self, name, shape=value.shape, dtype=value.dtype)
-                    total[f"output.{name}"][...] = value
-                else:
-                    total[f"output.{name}"] += value
-        return float(losses.mean()), dhidden, total
+            dhidden[rows], gradients = self.output.backward(y.rows, cache, run, add=rows.start > 0)
+        return float(losses.mean()), dhidden, {f"output.{name}": value for name, value in gradients.items()}
 
     def _blocks(self, count: int) -> Iterator[slice]:
         """Cut `count` rows into blocks whose logits are small."""

@@ -39,6 +39,7 @@ __all__ = [
     "splat_columns",
     "store_rows",
     "store_rows_n",
+    "transpose",
 ]
 
 COLUMNS = 4
@@ -189,3 +190,46 @@ def store_rows_n(typingctx, tile, a, i, stride, n):
         return context.get_dummy_value()
 
     return types.void(tile, a, types.intp, types.intp, types.intp), codegen
+
+
+def _exchange(builder, low, high, distance: int, lanes: int):
+    """Emit two rows whose off-diagonal blocks of `distance` lanes have changed places: a stage of a transposition."""
+    picked: tuple[list[int], list[int]] = ([], [])
+    for lane in range(lanes):
+        upper = bool(lane & distance)
+        picked[0].append(lanes + lane - distance if upper else lane)
+        picked[1].append(lanes + lane if upper else lane + distance)
+    index = ir.VectorType(ir.IntType(32), lanes)
+    return tuple(builder.shuffle_vector(low, high, ir.Constant(index, lanes_of_row)) for lanes_of_row in picked)
+
+
+@intrinsic
+def transpose(typingctx, a, i, a_stride, scale, b, j, b_stride):
+    """``transpose(a, i, a_stride, scale, b, j, b_stride)``: write an L x L block, turned and times `scale`.
+
+    ``b[j + c * b_stride + r] = scale * a[i + r * a_stride + c]``
+    """
+    vec = vec_of(a)
+
+    def codegen(context, builder, signature, args):
+        source, first, step, scale, target, place, target_step = args
+        factor = broadcast(builder, context.cast(builder, scale, signature.args[3], vec.scalar), vec)
+        rows = []
+        for r in range(vec.count):
+            start = element_pointer(context, builder, signature.args[0], source, _offset(builder, first, r, step))
+            rows.append(builder.fmul(load_vector(builder, start, vec), factor))
+        distance = vec.count // 2
+        while distance:
+            for r in range(vec.count):
+                if not r & distance:
+                    pair = rows[r], rows[r + distance]
+                    rows[r], rows[r + distance] = _exchange(builder, *pair, distance, vec.count)
+            distance //= 2
+        for c in range(vec.count):
+            start = element_pointer(
+                context, builder, signature.args[4], target, _offset(builder, place, c, target_step)
+            )
+            store_vector(builder, rows[c], start, vec)
+        return context.get_dummy_value()
+
+    return types.void(a, types.intp, types.intp, types.float64, b, types.intp, types.intp), codegen

@@ -19,7 +19,8 @@ def packed(b):
     """Pack B (K, N)."""
     k, n = b.shape
     out = np.full(gemm.panels(n, b.dtype) * k * gemm.panel_width(b.dtype), np.nan, b.dtype)
-    gemm.pack(b.reshape(-1), n, 1, k, n, out)
+    for begin, end in pairwise([0, 1, gemm.panels(n, b.dtype)]):
+        gemm.pack(b.reshape(-1), n, 1, k, n, out, begin, end)
     return out
 
 
@@ -39,15 +40,14 @@ def product(a, b, bias, parts=None):
     return out
 
 
-def over_rows(a, b, b_rows=SAME_ROWS, parts=None, want_sums=True):
-    """Return ``a.T @ b[b_rows]`` and the column sums of a, columns of a computed in parts."""
+def over_rows(a, b, b_rows=SAME_ROWS, parts=None, want_sums=True, before=None):
+    """Return ``a.T @ b[b_rows]`` and the column sums of a, columns of a computed in parts; added to `before`."""
     (rows, m), n = a.shape, b.shape[1]
-    out = np.full((m, n), np.nan, a.dtype)
-    sums = np.full(m if want_sums else 0, np.nan, a.dtype)
+    out, sums = before or (np.full((m, n), np.nan, a.dtype), np.full(m if want_sums else 0, np.nan, a.dtype))
     scratch = np.full(gemm.scratch_size(n, a.dtype), np.nan, a.dtype)
     parts = parts or [0, m]
     for begin, end in pairwise(parts):
-        gemm.product_over_rows(a, m, b, n, b_rows, rows, out, n, sums, scratch, begin, end)
+        gemm.product_over_rows(a, m, b, n, b_rows, rows, out, n, sums, before is not None, scratch, begin, end)
     return out, sums
 
 
@@ -75,7 +75,7 @@ def test_pack_takes_a_transposed_matrix_by_its_strides(dtype, rng):
     b = rng.standard_normal((7, 5)).astype(dtype)
     k, n = 5, 7
     out = np.empty(gemm.panels(n, b.dtype) * k * gemm.panel_width(b.dtype), dtype)
-    gemm.pack(b.reshape(-1), 1, 5, k, n, out)
+    gemm.pack(b.reshape(-1), 1, 5, k, n, out, 0, gemm.panels(n, b.dtype))
     assert_bitwise_equal(out, packed(np.ascontiguousarray(b.T)))
 
 
@@ -187,3 +187,12 @@ def test_tiles_cut_any_number_of_rows_without_remainder(rows):
         assert 1 <= heights[-1] <= min(left, 6)
         left -= heights[-1]
     assert rows == 1 or 1 not in heights, f"{rows} rows are cut {heights}: a single row is bound by loads"
+
+
+def test_products_over_rows_add_up(dtype, rng):
+    a, b = rng.standard_normal((gemm.ROW_BLOCK + 7, 53)).astype(dtype), rng.standard_normal((gemm.ROW_BLOCK + 7, 70))
+    b = b.astype(dtype)
+    first = over_rows(a[:5], b[:5])
+    out, sums = over_rows(a[5:], b[5:], before=first)
+    assert_gradients_close(out, a.astype(np.float64).T @ b, bound=bound(dtype, len(a)))
+    assert_gradients_close(sums, a.astype(np.float64).sum(axis=0), bound=bound(dtype, len(a)))

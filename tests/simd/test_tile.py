@@ -36,6 +36,11 @@ def _arithmetic(a, out):
     tile.store_rows(vector.fma(-x, x, y), out, 0, len(a))
 
 
+@numba.njit
+def _transpose(a, i, stride, scale, out, o, out_stride):
+    tile.transpose(a, i, stride, scale, out, o, out_stride)
+
+
 @pytest.fixture
 def width(dtype):
     return C * REGISTERS.lanes(np.dtype(dtype).itemsize)
@@ -80,3 +85,13 @@ def test_arithmetic_works_on_whole_tiles(dtype, width):
 
 def test_the_tallest_tile_leaves_registers_for_its_operands():
     assert REGISTERS.number >= tile.ROWS * tile.COLUMNS + 1
+
+
+def test_a_block_is_transposed_and_scaled_and_nothing_else_is_written(dtype, width, rng):
+    lanes = width // C
+    a = rng.standard_normal((lanes + 1, lanes + 3)).astype(dtype)
+    out = np.full((lanes + 2, lanes + 5), np.nan, dtype)
+    _transpose(a.reshape(-1), 2, lanes + 3, 2.0, out.reshape(-1), 1, lanes + 5)
+    expected = np.full_like(out, np.nan)
+    expected[:lanes, 1 : lanes + 1] = 2 * a[:lanes, 2 : lanes + 2].T
+    assert_bitwise_equal(out, expected)
