@@ -1,6 +1,7 @@
 """List the Cython extensions; everything else about the package stands in ``pyproject.toml``.
 
-``FASTLSTM_CYTHON_DEBUG=1`` builds them with bounds, overflow and division checks switched on.
+``FASTLSTM_CYTHON_DEBUG=1`` builds them with bounds, overflow and division checks switched on. What was built with other
+settings is built anew: neither Cython nor setuptools looks at more than the times of the sources.
 """
 
 import os
@@ -23,6 +24,11 @@ DIRECTIVES = {
     "freethreading_compatible": True,
 }
 
+BUILD = Path("build/cython")
+SETTINGS = f"debug={DEBUG} CFLAGS={os.environ.get('CFLAGS', '')} {DIRECTIVES}"
+stamp = BUILD / "settings"
+changed = not stamp.exists() or stamp.read_text() != SETTINGS
+
 HEADERS = sorted(map(str, [*Path("src_cython").glob("*.pxd"), *Path("src_cython").glob("*.h")]))
 
 extensions = [
@@ -37,4 +43,6 @@ extensions = [
     for source in sorted(Path("src_cython").glob("*.pyx"))
 ]
 
-setup(ext_modules=cythonize(extensions, compiler_directives=DIRECTIVES, build_dir="build/cython"))
+modules = cythonize(extensions, compiler_directives=DIRECTIVES, build_dir=str(BUILD), force=changed or None)
+stamp.write_text(SETTINGS)
+setup(ext_modules=modules)  # what was just written is newer than what was compiled before
