@@ -44,3 +44,13 @@ def share_everything(monkeypatch):
     monkeypatch.setattr(team, "SERIAL_BELOW", 0.0)
     yield
     team.set_num_threads(before)
+
+
+@pytest.fixture
+def no_orthogonal_start(monkeypatch):
+    """Fail whoever makes an orthogonal start value, which takes seconds for large layers."""
+
+    def refuse(*_):
+        raise AssertionError("a start value was made, to be overwritten")
+
+    monkeypatch.setattr(np.linalg, "qr", refuse)

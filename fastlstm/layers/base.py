@@ -116,8 +116,8 @@ class Layer:
         """Return the constructor's arguments, as JSON can hold them."""
         raise NotImplementedError
 
-    def create(self, features: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-        """Return fresh parameters for inputs of `features` features."""
+    def create(self, features: int, rng: np.random.Generator | None) -> dict[str, NDArray[Any]]:
+        """Return fresh parameters for inputs of `features` features; without `rng`, of the right shapes only."""
         return {}
 
     def forward(self, x: Packed, run: Run) -> tuple[Packed, Any]:
@@ -135,7 +135,13 @@ class Layer:
 
     def build(self, features: int, rng: np.random.Generator | int | None = None) -> None:
         """Create the parameters for inputs of `features` features (an Embedding ignores the number)."""
-        rng = np.random.default_rng(rng)
+        self._take_params(features, np.random.default_rng(rng))
+
+    def allocate(self, features: int) -> None:
+        """As `build`, without start values: for parameters that are loaded next."""
+        self._take_params(features, None)
+
+    def _take_params(self, features: int, rng: np.random.Generator | None) -> None:
         self.params = {
             name: np.ascontiguousarray(value, self.dtype) for name, value in self.create(features, rng).items()
         }
@@ -211,10 +217,10 @@ class Layer:
         """
         arrays = {name: np.asarray(value) for name, value in tensors.items()}
         if not self.built:
-            self.build(self.features_from(arrays))
+            self.allocate(self.features_from(arrays))
             try:
                 self.load_state_dict(tensors)
-            except ShapeError:  # what did not fit shall not decide for how many features this layer is
+            except Exception:  # what did not fit shall not decide for how many features this layer is
                 self.params, self.features_in = {}, None
                 raise
             return

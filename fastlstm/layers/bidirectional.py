@@ -78,14 +78,14 @@ class Bidirectional(Layer):
         """Return a new layer of the given `config`."""
         return cls(LSTM(**config["layer"]), config["merge_mode"], name=config["name"])
 
-    def create(self, features: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+    def create(self, features: int, rng: np.random.Generator | None) -> dict[str, NDArray[Any]]:
         params: dict[str, NDArray[Any]] = {}
         for layer, suffix in zip(self.directions, ("", "_reverse"), strict=True):
             params |= {name + suffix: value for name, value in layer.create(features, rng).items()}
         return params
 
-    def build(self, features: int, rng: np.random.Generator | int | None = None) -> None:
-        super().build(features, rng)
+    def _take_params(self, features: int, rng: np.random.Generator | None) -> None:
+        super()._take_params(features, rng)
         for layer, suffix in zip(self.directions, ("", "_reverse"), strict=True):
             # the same arrays under their own names: what is written to one is written to the other
             names = [name for name in self.params if name.endswith("_reverse") == bool(suffix)]

@@ -89,7 +89,7 @@ class Dense(Layer):
             "dtype": self.dtype.name,
         }
 
-    def create(self, features: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+    def create(self, features: int, rng: np.random.Generator | None) -> dict[str, NDArray[Any]]:
         params: dict[str, NDArray[Any]] = {"weight": glorot_uniform(rng, (self.units, features), features, self.units)}
         if self.use_bias:
             params["bias"] = np.zeros(self.units)

@@ -68,7 +68,7 @@ class Embedding(Layer):
             "dtype": self.dtype.name,
         }
 
-    def create(self, features: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+    def create(self, features: int, rng: np.random.Generator | None) -> dict[str, NDArray[Any]]:
         return {"weight": uniform(rng, (self.input_dim, self.output_dim))}
 
     def check_ids(self, ids: NDArray[Any]) -> NDArray[Any]:

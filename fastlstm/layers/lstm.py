@@ -151,7 +151,7 @@ class LSTM(Layer):
             "dtype": self.dtype.name,
         }
 
-    def create(self, features: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+    def create(self, features: int, rng: np.random.Generator | None) -> dict[str, NDArray[Any]]:
         units = self.units
         bias = np.zeros(4 * units)
         if self.unit_forget_bias:

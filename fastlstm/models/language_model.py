@@ -52,7 +52,14 @@ class LanguageModel:
     True
     """
 
-    def __init__(self, vocabulary: Vocabulary, options: LanguageModelOptions | None = None, **changes: Any):
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        options: LanguageModelOptions | None = None,
+        *,
+        _fresh: bool = True,
+        **changes: Any,
+    ):
         expect("vocabulary", vocabulary, Vocabulary, "as Vocabulary.of_counts or a Corpus makes")
         options = checked_options(options, changes)
         if vocabulary.level != options.level:
@@ -62,7 +69,7 @@ class LanguageModel:
             )
         self.vocabulary = vocabulary
         self.options = options
-        self.network = LanguageNetwork(options, len(vocabulary))
+        self.network = LanguageNetwork(options, len(vocabulary), fresh=_fresh)
         self.held_out: Evaluation | None = None
 
     def __repr__(self) -> str:
@@ -382,7 +389,7 @@ class LanguageModel:
             raise ModelFileError(f"{path} holds a {config.get('model')}, not a LanguageModel; fastlstm.load opens any")
         try:
             vocabulary = Vocabulary.from_config(config["vocabulary"])
-            model = cls(vocabulary, LanguageModelOptions(**config["options"]))
+            model = cls(vocabulary, LanguageModelOptions(**config["options"]), _fresh=False)
             model.load_state_dict(dict(tensors))
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"{path} is not a language model that this version can read: {error}") from error

@@ -63,20 +63,31 @@ class LanguageNetwork:
         V, the number of tokens.
     dtype : {"float32", "float64"}
         Type of the weights and of everything computed.
+    fresh : bool
+        Whether weights get start values; False where they are loaded next.
     """
 
-    def __init__(self, options: LanguageModelOptions, vocabulary: int, dtype: DTypeLike = "float32"):
-        rng = np.random.default_rng(options.seed)
+    def __init__(
+        self,
+        options: LanguageModelOptions,
+        vocabulary: int,
+        dtype: DTypeLike = "float32",
+        *,
+        fresh: bool = True,
+    ):
         layers = range(options.layers)
         self.embedding = Embedding(vocabulary, options.embedding, dtype=dtype)
         self.lstms = [LSTM(options.hidden, return_sequences=True, dtype=dtype) for _ in layers]
         self.output = Dense(vocabulary, dtype=dtype)
         self.dropouts = [Dropout(options.dropout, dtype=dtype) for _ in range(options.layers + 1)]
         self.tied = options.tied
-        self.embedding.build(0, rng)
-        for place, lstm in enumerate(self.lstms):
-            lstm.build(options.hidden if place else options.embedding, rng)
-        self.output.build(options.hidden, rng)
+        rng = np.random.default_rng(options.seed)
+        features = [0, options.embedding, *[options.hidden] * options.layers]
+        for layer, count in zip((self.embedding, *self.lstms, self.output), features, strict=True):
+            if fresh:
+                layer.build(count, rng)
+            else:
+                layer.allocate(count)
         if self.tied:
             self.output.params["weight"] = self.embedding.params["weight"]
         self._inference = Run()

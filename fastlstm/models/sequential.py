@@ -375,7 +375,7 @@ class Sequential(Stack):
         """Return the model of a description and its tensors."""
         model = cls([make_layer(described) for described in config["layers"]])
         for layer, described in zip(model.layers, config["layers"], strict=True):
-            layer.build(described["features"])
+            layer.allocate(described["features"])
         model._joined = True
         compiled = config.get("compiled")
         if compiled is not None:

@@ -84,7 +84,7 @@ class Stack:
                     + (f"{before} puts out one row each: set return_sequences=True there" if before else "x has none")
                 )
             if layer.dtype != self._dtype:
-                if layer.create(features, np.random.default_rng()):
+                if layer.create(features, None):
                     raise OptionError(
                         f"Sequential: {layer.name} computes in {layer.dtype}, {self.layers[0].name} in {self._dtype}; "
                         "give all layers the same dtype="

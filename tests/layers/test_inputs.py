@@ -217,3 +217,34 @@ def test_tensors_that_do_not_fit_change_nothing(lstm, x, change, words, built):
         assert_bitwise_equal(layer(x), expected)
     else:
         assert layer(np.ones((2, 2, 7))).shape == (2, 2, 4), "a load that failed has fixed the feature count"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: fl.LSTM(4),
+        lambda: fl.Bidirectional(fl.LSTM(4, dtype="float64")),
+        lambda: fl.Dense(3),
+        lambda: fl.Embedding(9, 2),
+    ],
+)
+def test_loading_needs_no_start_values(make, request):
+    """And the parameters are the layer's own: those of both directions are written where the layer reads them."""
+    first, x = make(), np.ones((2, 3) if make().takes_ids else (2, 3, 5))
+    expected, tensors = first(x), first.state_dict()
+    request.getfixturevalue("no_orthogonal_start")
+    layer = make()
+    layer.load_state_dict(tensors)
+    assert_bitwise_equal(layer(x), expected)
+    for name, value in layer.state_dict().items():
+        assert value.dtype == layer.dtype
+        assert_bitwise_equal(value, tensors[name])
+    layer.load_state_dict({name: 0 * value for name, value in tensors.items()})
+    assert not layer(x).any()
+
+
+def test_a_load_that_failed_leaves_no_parameters_behind():
+    layer = fl.Dense(1)
+    with pytest.raises(ValueError, match="could not convert"):
+        layer.load_state_dict({"weight": np.array([["a"]]), "bias": np.zeros(1)})
+    assert not layer.built

@@ -199,6 +199,17 @@ def test_a_saved_model_is_the_same(options, tmp_path):
     assert loaded.evaluate(PANGRAM[:100]) == model.evaluate(PANGRAM[:100])
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_loading_makes_no_start_values(tied, tmp_path, request):
+    vocabulary = Corpus.of(PANGRAM).vocabulary
+    model = LanguageModel(vocabulary, embedding=16, hidden=16, layers=2, tied=tied)
+    model.save(tmp_path / "m")
+    request.getfixturevalue("no_orthogonal_start")
+    loaded = load(tmp_path / "m")
+    assert_same_weights(model, loaded)
+    assert loaded.evaluate(PANGRAM) == model.evaluate(PANGRAM)
+
+
 def test_a_damaged_file(trained, tmp_path):
     path = tmp_path / "m.safetensors"
     trained.save(path)

@@ -63,6 +63,14 @@ def test_a_loss_of_the_users_own_does_not_stop_a_save(rng, tmp_path):
     assert_bitwise_equal(loaded.state_dict()["lstm.weight_ih_l0"], model.state_dict()["lstm.weight_ih_l0"])
 
 
+def test_loading_makes_no_start_values(tmp_path, request):
+    model, ids = everything(), np.arange(10)[None]
+    model.build()
+    model.save(tmp_path / "m")
+    request.getfixturevalue("no_orthogonal_start")
+    assert_bitwise_equal(fl.load(tmp_path / "m").predict(ids), model.predict(ids))
+
+
 def test_torch_takes_the_tensors_as_they_are(rng, tmp_path):
     torch = pytest.importorskip("torch")
     from safetensors.numpy import load_file
