@@ -180,6 +180,7 @@ def test_several_files_are_one_text(run, book, model, tmp_path):
         (["train", "{book}", "--encoding", "utf-99"], "'utf-99'"),
         (["train", "{book}", "--hidden", "0"], "hidden is 0"),
         (["train", "{book}", "--level", "line"], "'line'"),
+        (["train", "{book}", "--min-count", "1000000"], "min_count is 1000000, but no token occurs as often"),
         (["train", "{book}", "--tied"], "tied=True needs embedding = hidden"),
         (["train", "{book}", "-o", "{folder}/none/m"], "none is no folder"),
         (["train", "{book}", "-o", "{folder}"], "is a folder"),

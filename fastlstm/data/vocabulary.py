@@ -130,6 +130,13 @@ class Vocabulary:
         max_size : int, optional
             The most tokens to keep, the unknown token included.
 
+        Raises
+        ------
+        DataError
+            No token occurs `min_count` times.
+        OptionError
+            An option has a value that cannot be.
+
         Examples
         --------
         >>> Vocabulary.of_counts({"a": 1, "b": 3, "c": 1}).tokens
@@ -142,6 +149,12 @@ class Vocabulary:
         if max_size is not None:
             whole(max_size, "Vocabulary: max_size", 2)
         kept = sorted((t for t, count in counts.items() if count >= min_count), key=lambda t: (-counts[t], t))
+        if counts and not kept:
+            most, times = max(counts.items(), key=lambda item: item[1])
+            raise DataError(
+                f"Vocabulary: min_count is {min_count}, but no token occurs as often: {most!r} occurs {times} times; "
+                "lower min_count, or give more text"
+            )
         spare = UNKNOWN[level]
         nothing_left_out = len(kept) == len(counts) and (max_size is None or len(kept) <= max_size)
         if level == "char" and nothing_left_out:

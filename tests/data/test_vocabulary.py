@@ -123,3 +123,9 @@ def test_impossible_limits(limits, words):
 def test_ids_that_decode_to_nothing(ids, message):
     with pytest.raises(DataError, match=message):
         Vocabulary(("a", "b")).decode(ids)
+
+
+@pytest.mark.parametrize("level", ["char", "word"])
+def test_counts_that_are_all_too_small(level):
+    with pytest.raises(DataError, match="min_count is 4, but no token occurs as often: 'b' occurs 3 times"):
+        Vocabulary.of_counts({"a": 1, "b": 3}, level, min_count=4)
