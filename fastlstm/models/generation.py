@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.numbers import whole
 from ..data.vocabulary import Vocabulary
 from ..decode.beam import beam_search
 from ..decode.beam_options import Constraints
@@ -45,7 +46,8 @@ class GenerationOptions:
     Raises
     ------
     OptionError
-        Options that do not go together. Ranges are checked by `fastlstm.decode`.
+        Options that do not go together; a seed that is no whole number from 0 on. Other ranges are checked by
+        `fastlstm.decode`.
 
     Examples
     --------
@@ -63,6 +65,8 @@ class GenerationOptions:
     def __post_init__(self) -> None:
         if self.method is not None and self.method not in get_args(Method):
             raise OptionError(f"generate: method is {self.method!r}; expected one of {', '.join(get_args(Method))}")
+        if self.seed is not None:
+            whole(self.seed, "generate: seed", 0)
         draws = [name for name in ("temperature", "top_k", "top_p") if getattr(self, name) is not None]
         if self.beam_width is not None:
             draws.append("beam_width")

@@ -267,8 +267,6 @@ class LanguageModel:
         elif choices:
             raise OptionError(f"generate: give options= or {', '.join(choices)}, not both")
         expect("generate: options", options, GenerationOptions, "or choices by name")
-        if options.seed is not None:
-            whole(options.seed, "generate: seed", 0)
         length = whole(length, "generate: length")
         return self.vocabulary.decode(list(self._continue(prompt, length, options)))
 

@@ -98,6 +98,8 @@ def test_lengths_that_are_no_whole_number(model, length):
 def test_seeds_that_are_no_whole_number(model, seed, method):
     with pytest.raises(OptionError, match=r"seed is .*; expected a whole number, at least 0"):
         model.generate("the", length=2, seed=seed, method=method)
+    with pytest.raises(OptionError, match=r"generate: seed is .*; expected a whole number, at least 0"):
+        GenerationOptions(seed=seed)
     with pytest.raises(OptionError, match="options is of type dict"):
         model.generate("the", options={"seed": seed})
 
