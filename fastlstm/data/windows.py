@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, OptionError, ShapeError
+from ..errors import DataError, ShapeError
+from .numbers import as_numbers, whole
 from .packed import Packed
 
 __all__ = ["Window", "Windows"]
@@ -50,7 +51,12 @@ class Windows:
     Raises
     ------
     DataError
-        The text is shorter than one window: it has fewer than ``streams * steps + 1`` ids.
+        The text is shorter than one window: it has fewer than ``streams * steps + 1`` ids. Or these are no integers, or
+        masked.
+    OptionError
+        `streams` or `steps` is no whole number from 1 on.
+    ShapeError
+        `ids` has not one axis.
 
     Examples
     --------
@@ -61,10 +67,12 @@ class Windows:
     """
 
     def __init__(self, ids: NDArray[Any], streams: int, steps: int):
-        if streams < 1 or steps < 1:
-            raise OptionError(f"Windows: streams is {streams} and steps {steps}; expected at least 1 of each")
+        streams, steps = whole(streams, "Windows: streams"), whole(steps, "Windows: steps")
+        ids = as_numbers(ids, "Windows: ids")
         if ids.ndim != 1:
             raise ShapeError(f"Windows: ids has shape {ids.shape}; expected (ids,)")
+        if ids.dtype.kind not in "iu":
+            raise DataError(f"Windows: ids has dtype {ids.dtype}; expected integers")
         if len(ids) <= streams * steps:
             raise DataError(
                 f"the text has {len(ids)} tokens, less than one window: {streams} streams of {steps} steps need "

@@ -61,10 +61,32 @@ def test_a_text_shorter_than_one_window():
         Windows(np.arange(12), 3, 4)
 
 
-@pytest.mark.parametrize(("streams", "steps"), [(0, 4), (3, 0)])
-def test_no_streams_or_steps(streams, steps):
-    with pytest.raises(OptionError, match="at least 1"):
-        Windows(np.arange(12), streams, steps)
+@pytest.mark.parametrize("wrong", [0, -1, 2.0, "2", None, True, [2]])
+def test_streams_and_steps_that_are_no_whole_numbers(wrong):
+    with pytest.raises(OptionError, match=r"Windows: streams is .*; expected a whole number, at least 1"):
+        Windows(np.arange(12), wrong, 4)
+    with pytest.raises(OptionError, match=r"Windows: steps is .*; expected a whole number, at least 1"):
+        Windows(np.arange(12), 3, wrong)
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        (np.arange(12.0), "dtype float64; expected integers"),
+        (np.arange(12) > 3, "dtype bool; expected integers"),
+        (["a"] * 12, "dtype <U1"),
+        (None, "it is None"),
+        (np.ma.masked_equal(np.arange(12), 3), "1 of its 12 values masked"),
+    ],
+)
+def test_ids_that_are_no_integers(ids, words):
+    with pytest.raises(DataError, match=f"Windows: ids .*{words}"):
+        Windows(ids, 2, 2)
+
+
+def test_a_list_of_ids_is_a_text_too():
+    [(inputs, targets)] = Windows([3, 1, 2], 1, np.int64(2))
+    assert (inputs.rows.tolist(), targets.tolist()) == ([3, 1], [1, 2])
 
 
 def test_ids_of_the_wrong_rank():
