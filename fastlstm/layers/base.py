@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from ..data.numbers import as_numbers
 from ..data.packed import Batch, Packed, is_ragged, pack
 from ..errors import NotBuiltError, OptionError, ShapeError
 from ..kernels.scratch import Scratch
@@ -214,13 +215,15 @@ class Layer:
         ------
         ShapeError
             A tensor is missing, unknown, or has another shape than this layer's.
+        DataError
+            A tensor holds no numbers, or masked ones.
         """
-        arrays = {name: np.asarray(value) for name, value in tensors.items()}
+        arrays = {name: as_numbers(value, f"{self.kind}: {name}") for name, value in tensors.items()}
         if not self.built:
             self.allocate(self.features_from(arrays))
             try:
                 self.load_state_dict(tensors)
-            except Exception:  # what did not fit shall not decide for how many features this layer is
+            except ShapeError:  # what did not fit shall not decide for how many features this layer is
                 self.params, self.features_in = {}, None
                 raise
             return

@@ -243,8 +243,23 @@ def test_loading_needs_no_start_values(make, request):
     assert not layer(x).any()
 
 
-def test_a_load_that_failed_leaves_no_parameters_behind():
+@pytest.mark.parametrize("built", [True, False])
+@pytest.mark.parametrize(
+    ("weight", "words"),
+    [
+        (np.array([["a"]]), "dtype <U1"),
+        (np.array([[1j]]), "dtype complex128"),
+        (None, "it is None"),
+        (np.ma.masked_all((1, 1)), "1 of its 1 values masked"),
+    ],
+)
+def test_tensors_that_hold_no_numbers_change_nothing(weight, words, built):
     layer = fl.Dense(1)
-    with pytest.raises(ValueError, match="could not convert"):
-        layer.load_state_dict({"weight": np.array([["a"]]), "bias": np.zeros(1)})
-    assert not layer.built
+    if built:
+        layer.build(1)
+    before = {name: value.copy() for name, value in layer.params.items()}
+    with pytest.raises(DataError, match=f"Dense: weight .*{words}"):
+        layer.load_state_dict({"weight": weight, "bias": np.ones(1)})
+    assert layer.built == built
+    for name, value in layer.params.items():
+        assert_bitwise_equal(value, before[name])
