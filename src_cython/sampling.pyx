@@ -15,6 +15,7 @@ import numpy as np
 
 cimport numpy as cnp
 
+from fastlstm.decode.masks import refuse_masked
 from fastlstm.errors import DataError, OptionError, ShapeError
 
 from _draw cimport ALL_BANNED, ALL_OUT, FINE, HAS_INFINITY, HAS_NAN, OVERFLOWN
@@ -41,6 +42,7 @@ cdef cnp.ndarray as_rows(object logits):
     """The logits as the cores take them; no copy where they are that already (a 1-D row stays 1-D)."""
     cdef cnp.ndarray array
     if not cnp.PyArray_CheckExact(logits):
+        refuse_masked(logits, "logits")
         try:
             logits = np.asarray(logits)
         except ValueError as error:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError, OptionError, VocabularyError
-from .numbers import whole
+from .numbers import as_numbers, whole
 
 __all__ = ["EncodedText", "Level", "Text", "Vocabulary", "number", "smallest_ids", "split_words"]
 
@@ -226,9 +226,9 @@ class Vocabulary:
         Raises
         ------
         DataError
-            An id is not in the vocabulary.
+            An id is not in the vocabulary, or masked.
         """
-        places = np.asarray(ids).reshape(-1)
+        places = as_numbers(ids, "decode: ids").reshape(-1)
         if not len(places):
             return ""
         if places.dtype.kind not in "iu":

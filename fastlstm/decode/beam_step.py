@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fastlstm.decode.masks import refuse_masked
 from fastlstm.errors import DataError, OptionError, ShapeError
 
 StepFunction: TypeAlias = Callable[[NDArray[np.int64], Any], tuple[Any, ...]]
@@ -15,6 +16,7 @@ StepFunction: TypeAlias = Callable[[NDArray[np.int64], Any], tuple[Any, ...]]
 
 def start_tokens(caller: str, start: Any) -> tuple[NDArray[np.int64], bool]:
     """``start`` as (N,) int64, and whether it was a single id."""
+    refuse_masked(start, f"{caller}: start")
     ids = np.asarray(start)
     if ids.size == 0:
         raise ShapeError(f"{caller}: start is empty; give the start id of at least one sequence")
@@ -27,6 +29,7 @@ def start_tokens(caller: str, start: Any) -> tuple[NDArray[np.int64], bool]:
 
 def float_matrix(caller: str, name: str, array: Any, rows: int, columns: int | None) -> NDArray[Any]:
     """``array`` as an aligned C-contiguous native float32 or float64 (rows, columns), converted if it must be."""
+    refuse_masked(array, f"{caller}: the step function's {name}")
     matrix = np.asarray(array)
     if matrix.ndim != 2 or matrix.shape[0] != rows or matrix.shape[1] != (columns or matrix.shape[1]):
         wanted = f"({rows}, {columns or 'V'})"

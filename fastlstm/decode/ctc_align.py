@@ -13,6 +13,7 @@ from fastlstm.decode import _ctc_align
 from fastlstm.decode.ctc_input import as_sequences, check_int, check_values, map_sequences
 from fastlstm.decode.ctc_options import CTCUnits
 from fastlstm.decode.ctc_result import CTCHypothesis, describe
+from fastlstm.decode.masks import refuse_masked
 from fastlstm.errors import DataError, ShapeError
 
 
@@ -96,6 +97,7 @@ def ctc_align(
 
 def _as_ids(given: ArrayLike) -> NDArray[np.int32]:
     """Return a label string as (L,) int32."""
+    refuse_masked(given, "CTC align: ids")
     try:
         labels = np.asarray(given)
     except ValueError as error:

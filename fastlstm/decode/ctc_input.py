@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastlstm.decode.masks import refuse_masked
 from fastlstm.errors import DataError, OptionError, ShapeError
 
 TOLERATED = 1e-3
@@ -30,8 +31,9 @@ def as_matrix(log_probs: ArrayLike, owner: str) -> NDArray[Any]:
     ShapeError
         If it is not two-dimensional with V >= 1.
     DataError
-        If it does not hold real floating-point numbers.
+        If it does not hold real floating-point numbers, or masked ones.
     """
+    refuse_masked(log_probs, f"{owner}: log_probs")
     try:
         array = np.asarray(log_probs)
     except ValueError as error:
@@ -56,7 +58,7 @@ def as_sequences(
     OptionError
         If ``lengths`` comes with something that is not padded.
     DataError
-        If it does not hold real floating-point numbers.
+        If it does not hold real floating-point numbers, or masked ones.
     """
     ragged = isinstance(log_probs, (list, tuple)) and (
         not log_probs or any(getattr(item, "ndim", 0) == 2 for item in log_probs)
@@ -69,6 +71,7 @@ def as_sequences(
         if len(widths) > 1:
             raise ShapeError(f"{owner}: sequences have {sorted(widths)} labels; all must have the same V")
         return matrices, True
+    refuse_masked(log_probs, f"{owner}: log_probs")
     try:
         array = np.asarray(log_probs)
     except ValueError as error:
@@ -80,6 +83,7 @@ def as_sequences(
     count, frames = array.shape[:2]
     if lengths is None:
         return [as_matrix(item, owner) for item in array], True
+    refuse_masked(lengths, f"{owner}: lengths")
     ends = np.asarray(lengths)
     if ends.shape != (count,):
         raise ShapeError(f"{owner}: lengths has shape {ends.shape}; give one length for each of {count} sequences")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastlstm.decode import _sampling
+from fastlstm.decode.masks import refuse_masked
 from fastlstm.decode.sampling_options import SamplingOptions
 from fastlstm.errors import DataError, OptionError, ShapeError
 
@@ -298,6 +299,8 @@ def _flat_history(history: Any, logits: NDArray[Any]) -> tuple[NDArray[np.int64]
         raise ShapeError(f"history must be one sequence of ids for each row of logits, got {history!r}") from None
     if logits.ndim == 2 and len(rows) != len(logits):
         raise ShapeError(f"history has {len(rows)} rows, the logits have {len(logits)}; give ids for each row")
+    for part in (history, *rows):
+        refuse_masked(part, "history")
     arrays = [np.asarray(row) for row in rows]
     for number, row in enumerate(arrays):
         if row.ndim != 1:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastlstm.decode import _viterbi
 from fastlstm.decode.beam_options import integer
 from fastlstm.decode.hypothesis import Hypothesis
+from fastlstm.decode.masks import refuse_masked
 from fastlstm.errors import DataError, OptionError, ShapeError
 
 CALLER = "viterbi"
@@ -133,6 +134,7 @@ def _sequences(scores: Any, lengths: ArrayLike | None) -> tuple[list[Matrix], bo
         if lengths is not None:
             raise OptionError(f"{CALLER}: lengths are given with a list; the arrays of a list have their own")
         return [_scores(item, f"scores of sequence {n}") for n, item in enumerate(scores)], False
+    refuse_masked(scores, f"{CALLER}: scores")
     array = np.asarray(scores)
     if array.ndim == 2:
         if lengths is not None:
@@ -147,6 +149,7 @@ def _sequences(scores: Any, lengths: ArrayLike | None) -> tuple[list[Matrix], bo
 def _lengths(lengths: ArrayLike | None, sequences: int, longest: int) -> Iterator[int]:
     if lengths is None:
         return iter([longest] * sequences)
+    refuse_masked(lengths, f"{CALLER}: lengths")
     steps = np.asarray(lengths)
     if steps.shape != (sequences,) or steps.dtype.kind not in "iu":
         raise ShapeError(
@@ -174,6 +177,7 @@ def _numbers(name: str, array: ArrayLike, shape: tuple[int, ...]) -> Matrix:
 
 def _real(name: str, array: ArrayLike) -> Matrix:
     """``array`` as native, aligned, contiguous float64."""
+    refuse_masked(array, f"{CALLER}: {name}")
     try:
         table = np.asarray(array)
     except ValueError:

@@ -129,3 +129,8 @@ def test_ids_that_decode_to_nothing(ids, message):
 def test_counts_that_are_all_too_small(level):
     with pytest.raises(DataError, match="min_count is 4, but no token occurs as often: 'b' occurs 3 times"):
         Vocabulary.of_counts({"a": 1, "b": 3}, level, min_count=4)
+
+
+def test_masked_ids_are_refused():
+    with pytest.raises(DataError, match="decode: ids is a masked array, 1 of its 2 values masked"):
+        Vocabulary(tuple("ab")).decode(np.ma.array([0, 1], mask=[True, False]))
