@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..data.numbers import as_numbers
 from ..data.packed import Packed
 from ..errors import NotBuiltError, OptionError, ShapeError
 from ..kernels import lstm as kernels
@@ -183,9 +184,10 @@ class Stream:
         ShapeError
             `x` has another shape.
         DataError
-            An id is outside the vocabulary.
+            An id is outside the vocabulary; these are no numbers, or masked ones.
         """
-        rows = np.asarray(x, self._dtype, order="C")
+        plain = type(x) is np.ndarray and x.dtype.kind in "fiub"  # as_numbers would look at it for half a microsecond
+        rows = np.asarray(x if plain else as_numbers(x, "step: x"), self._dtype, order="C")
         if rows.shape != self._shape:
             raise ShapeError(f"step: x has shape {rows.shape}; expected {self._shape}: one step of each sequence")
         given = rows
@@ -217,9 +219,11 @@ class Stream:
         ------
         ShapeError
             A state is missing, unknown, or has another shape; nothing was changed.
+        DataError
+            A state holds no numbers, or masked ones.
         """
         own = {f"{n}.{part}": value for n, stepper in self._steppers.items() for part, value in stepper.state.items()}
-        given = {name: np.asarray(value) for name, value in state.items()}
+        given = {name: as_numbers(value, f"load_state_dict: {name}") for name, value in state.items()}
         if own.keys() != given.keys():
             raise ShapeError(f"load_state_dict: given {sorted(given)}; expected {sorted(own)}")
         for name, value in given.items():

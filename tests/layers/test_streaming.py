@@ -156,3 +156,25 @@ def test_what_cannot_be_streamed_says_so():
     backwards.go_backwards = False
     with pytest.raises(OptionError, match="batch=0"):
         fl.Stream([backwards], batch=0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (np.full((2, 3), "a"), "dtype <U1"),
+        (np.full((2, 3), 1j), "dtype complex128"),
+        (np.ma.masked_all((2, 3)), "6 of its 6 values masked"),
+        (None, "it is None"),
+    ],
+)
+def test_steps_and_states_that_hold_no_numbers(wrong, words):
+    lstm = fl.LSTM(3, name="lstm")
+    lstm.build(3)
+    stream = fl.Stream([lstm], batch=2)
+    before = stream.state_dict()
+    with pytest.raises(DataError, match=f"step: x .*{words}"):
+        stream.step(wrong)
+    with pytest.raises(DataError, match=rf"load_state_dict: lstm\.c .*{words}"):
+        stream.load_state_dict({"lstm.h": np.ones((2, 3)), "lstm.c": wrong})
+    for name, value in stream.state_dict().items():
+        assert_bitwise_equal(value, before[name])
