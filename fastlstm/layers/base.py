@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ..data.numbers import as_numbers
+from ..data.numbers import as_numbers, whole
 from ..data.packed import Batch, Packed, is_ragged, pack
 from ..errors import NotBuiltError, OptionError, ShapeError
 from ..kernels.scratch import Scratch
@@ -136,7 +136,7 @@ class Layer:
 
     def build(self, features: int, rng: np.random.Generator | int | None = None) -> None:
         """Create the parameters for inputs of `features` features (an Embedding ignores the number)."""
-        self._take_params(features, np.random.default_rng(rng))
+        self._take_params(whole(features, f"{self.kind}: features", 0), np.random.default_rng(rng))
 
     def allocate(self, features: int) -> None:
         """As `build`, without start values: for parameters that are loaded next."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..data.numbers import as_numbers
+from ..data.numbers import as_numbers, whole
 from ..errors import NotBuiltError, OptionError, ShapeError
 from ..layers import Layer, Stream
 from .description import name_of_kind
@@ -27,7 +27,7 @@ class Stack:
 
     def __init__(self, layers: Sequence[Layer] = (), *, seed: int | None = None):
         self.layers: list[Layer] = []
-        self.rng = np.random.default_rng(seed)
+        self.rng = np.random.default_rng(None if seed is None else whole(seed, "Sequential: seed", 0))
         self._joined = False  # whether the layers were fitted to each other (one from another model has its weights)
         for layer in layers:
             self.add(layer)

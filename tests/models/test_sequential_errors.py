@@ -354,3 +354,17 @@ def test_a_saved_model_that_is_damaged_or_foreign(model, tmp_path):
     save_file(path, {}, {"model": "Sequential"})
     with pytest.raises(ModelFileError, match=r"m\.safetensors is not .*'layers'"):
         fl.Sequential.load(path)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "x", True, [1, 2]])
+def test_seeds_that_are_no_whole_number(seed):
+    with pytest.raises(OptionError, match=r"Sequential: seed is .*; expected a whole number, at least 0"):
+        fl.Sequential([fl.LSTM(4)], seed=seed)
+
+
+@pytest.mark.parametrize("features", [-1, 2.5, "3", None, True])
+def test_features_that_are_no_whole_number(features):
+    with pytest.raises(OptionError, match=r"LSTM: features is .*; expected a whole number, at least 0"):
+        fl.LSTM(4).build(features)
+    with pytest.raises(OptionError, match="LSTM: features is"):
+        fl.Sequential([fl.LSTM(4)]).build(features)
