@@ -1,8 +1,10 @@
-"""How one call is shared over cores: parked threads, one level, and serial whenever that is safer or faster.
+"""How one call is shared over cores: threads of Python, one level, and serial whenever that is safer or faster.
 
-A call is cut into parts of a range; the caller runs one itself and wakes a parked Python thread for each other. All run
-the same ``nogil`` kernel on disjoint parts of the output. ``docs/design.md`` holds the measurements behind the choice.
+A call is cut into parts of a range; the caller runs one itself and a worker each other. All run the same ``nogil``
+kernel on disjoint parts of the output. ``docs/design.md`` holds the measurements behind the choice.
 
+- A worker that has done its part looks for the next one for about 100 microseconds, then parks on a lock: in a loop of
+  calls a second core is there within 10 microseconds instead of 20 to 90, and costs nothing when the loop is over.
 - From several threads at once: one call gets the team, the others run serially beside it; none waits.
 - After ``fork``: the child begins with no team and makes its own.
 - A part that raises stops nothing: the team finishes, then the error goes to the caller.
@@ -10,46 +12,123 @@ the same ``nogil`` kernel on disjoint parts of the output. ``docs/design.md`` ho
 
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
+
 from ..errors import OptionError
+from ..simd.atomic import observe, publish, relax
+from ._jit import jit
 
 __all__ = ["get_num_threads", "set_num_threads", "share", "threads_for"]
 
 SERIAL_BELOW = 300_000.0
 """Estimated nanoseconds of work below which waking a thread (20 to 90 microseconds) does not pay: 190 us took 260."""
 
+_SERIAL_ALWAYS = 80_000.0
+"""The same for a thread that is looking for work already."""
+
+_CLOSE = 0.001
+"""Seconds between two calls too small to wake a thread for, within which it is woken for the next one."""
+
+_LOOKS = 5000
+"""How often a worker looks for its next job, and a caller for a worker's end, before it parks: 20 ns each, or 40."""
+
+_HAND_OVER = 500, 100
+"""Looks of a caller for a worker to begin, and looks that this then needs to give back the GIL."""
+
+_POSTED, _BEGUN, _DONE = 0, 16, 32
+"""Places of a worker's words, each in cache lines of its own: the numbers of the last jobs in these states."""
+
+
+@jit
+def _meet(flags, say, value, look, until, looks, more):
+    """Write one word, then look at another till it is at least `until`; tell whether it is. Without the GIL."""
+    publish(flags, say, value)
+    while observe(flags, look) < until and looks > 0:
+        relax()
+        looks -= 1
+    for _ in range(more):
+        relax()
+    return observe(flags, look) >= until
+
 
 class _Worker:
-    """One parked thread: it waits for a job, runs it, and reports back."""
+    """One thread that waits for jobs, runs them, and says so.
+
+    Words that both sides read without the GIL are in `_flags`; all else is read and written with it.
+    """
 
     def __init__(self) -> None:
-        self._wake = threading.Lock()
-        self._done = threading.Lock()
+        self._wake = threading.Lock()  # a parked worker's
+        self._end = threading.Lock()  # a parked caller's
         self._wake.acquire()
-        self._done.acquire()
+        self._end.acquire()
+        self._flags = np.zeros(48, np.int64)
         self._job: Callable[[], None] | None = None
+        self._posted = self._finished = 0
+        self.parked = self._awaited = False
         self.error: BaseException | None = None
         threading.Thread(target=self._run, name="fastlstm", daemon=True).start()
 
     def _run(self) -> None:
+        number = 0
         while True:
-            self._wake.acquire()
+            number += 1
+            while not self._meet(_DONE, number - 1, _POSTED, number, _LOOKS):
+                self.parked = True
+                if self._posted < number:
+                    self._wake.acquire()
+                self.parked = False
+            self._flags[_BEGUN] = number
             try:
                 assert self._job is not None
                 self._job()
             except BaseException as error:
                 self.error = error
             self._job = None  # keeps no array alive while parked
-            self._done.release()
+            self._finished = number
+            if self._awaited:
+                _release(self._end)
+
+    def _meet(self, say: int, value: int, look: int, until: int, looks: int, more: int = 0) -> bool:
+        if _threads > _CORES:  # who looks would keep another from its work
+            looks = more = 0
+        met: bool = _meet(self._flags, say, value, look, until, looks, more)
+        return met
 
     def start(self, job: Callable[[], None]) -> None:
+        """Give the worker a job; the last one is over."""
         self._job = job
-        self._wake.release()
+        self._posted += 1
+        if self.parked:
+            self._flags[_POSTED] = self._posted
+            self.wake()
+        else:  # it needs the GIL to begin: one that takes it while we hold it would go to sleep
+            self._meet(_POSTED, self._posted, _BEGUN, self._posted, *_HAND_OVER)
+
+    def wake(self) -> None:
+        """Let a parked worker look for a job again."""
+        _release(self._wake)
 
     def wait(self) -> None:
-        self._done.acquire()
+        """Return when the last job is over."""
+        if self._finished < self._posted:
+            self._meet(_POSTED, self._posted, _DONE, self._posted, _LOOKS)
+        while self._finished < self._posted:
+            self._awaited = True
+            if self._finished < self._posted:
+                self._end.acquire()
+            self._awaited = False
+
+
+def _release(lock: threading.Lock) -> None:
+    """Release a lock that may be free already: who waits for it looks again anyway."""
+    with suppress(RuntimeError):
+        lock.release()
 
 
 class _Team:
@@ -58,26 +137,41 @@ class _Team:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.workers: list[_Worker] = []
+        self.asked = 0.0
 
     def grow(self, count: int) -> None:
         while len(self.workers) < count:
             self.workers.append(_Worker())
 
+    def awake(self, count: int) -> bool:
+        """Tell whether `count` workers look for jobs now; after two such questions within `_CLOSE`, they soon will."""
+        now = time.perf_counter()
+        close, self.asked = now - self.asked < _CLOSE, now
+        parked = [worker for worker in self.workers[:count] if worker.parked]
+        if close:
+            self.grow(count)
+            for worker in parked:
+                worker.wake()
+        return len(self.workers) >= count and not parked
+
 
 def _usable_cores() -> int:
-    """Return how many threads to begin with: Numba's variables first, then the cores this process may use."""
-    if any(name in os.environ for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")):
-        wanted = os.environ.get("NUMBA_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS", "")
-        if wanted.isdigit() and int(wanted) > 0:
-            return int(wanted)
+    """Return the cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on this platform
         return os.cpu_count() or 1
 
 
+def _first_threads() -> int:
+    """Return how many threads to begin with: Numba's variables first, then the cores that this process may use."""
+    wanted = os.environ.get("NUMBA_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS", "")
+    return int(wanted) if wanted.isdigit() and int(wanted) > 0 else _CORES
+
+
+_CORES = _usable_cores()
 _team = _Team()
-_threads = _usable_cores()
+_threads = _first_threads()
 
 
 def _after_fork() -> None:
@@ -122,8 +216,11 @@ def get_num_threads() -> int:
 
 
 def threads_for(cost: float, count: int) -> int:
-    """Return the number of parts for work of `cost` nanoseconds that can be cut into `count` pieces."""
-    return 1 if cost < SERIAL_BELOW else max(1, min(_threads, count))
+    """Return the number of parts, for now, for work of `cost` nanoseconds that can be cut into `count` pieces."""
+    parts = min(_threads, count)
+    if parts <= 1 or cost < min(SERIAL_BELOW, _SERIAL_ALWAYS):
+        return 1
+    return parts if cost >= SERIAL_BELOW or _team.awake(parts - 1) else 1
 
 
 def cut(count: int, parts: int, weights: Any = None) -> list[int]:
@@ -156,11 +253,12 @@ def share(
     cost : float
         Estimate of the whole work, in nanoseconds on one core.
     each : sequence, optional
-        One more argument for each part, before ``begin``: scratch of its own. At least `threads_for` long.
+        One more argument for each part, before ``begin``: scratch of its own. Its length, which `threads_for` told, is
+        the number of parts.
     weights : array of float, shape (count,), optional
         Work of each element, to cut evenly; default: all alike.
     """
-    parts = threads_for(cost, count)
+    parts = threads_for(cost, count) if each is None else len(each)
     team = _team
     if parts == 1 or not team.lock.acquire(blocking=False):
         kernel(*args, *(() if each is None else (each[0],)), 0, count)
@@ -176,8 +274,8 @@ def share(
         started: list[_Worker] = []
         try:
             for part, worker in enumerate(team.workers[: parts - 1], start=1):
-                worker.start(job(part))
                 started.append(worker)
+                worker.start(job(part))
             job(0)()
         finally:
             _join(started)

@@ -22,8 +22,8 @@ _FEW = 4
 _STEPS = 8
 """Steps below which the other core would come too late for its share of the units."""
 
-_WEIGHTS = 1 << 17
-"""Recurrent weights from which on sharing the units of a step pays for meeting after it: 128 units gain nothing."""
+_WEIGHTS = 1 << 16
+"""Recurrent weights from which on sharing the units of a step pays for meeting after it: those of 128 units."""
 
 
 def worth_it(x: Packed, units: int, stride: int, cost: float) -> bool:

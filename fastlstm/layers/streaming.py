@@ -58,8 +58,8 @@ class _LSTMStepper:
         self._hidden[...] = self._cells[...] = 0.0
         self._now = 0  # which half of `hidden` is the state
         cost = 0.08 * batch * layer.units * (layer.units + features + 32)
-        self._parts = team.threads_for(cost, batch)
-        self._each = [aligned((batch * (4 * stride + features),), dtype) for _ in range(self._parts)]
+        self._scratch: list[Array] = []  # one for each core
+        self._each = batch * (4 * stride + features)
         self._input = 0, 0, features, features
         self._no_ids = np.empty(0, np.int64)
         self._before = self._hidden.reshape(-1), layer.units
@@ -79,10 +79,13 @@ class _LSTMStepper:
             ids = self.embedding.take_ids(rows)
             x = lstm.folded(self.embedding.params["weight"], self.embedding.edition)
         arguments = (x.reshape(-1), *self._input, ids, *self._before, now == 1, *self._state, *weights, batch)
-        if self._parts == 1:
-            kernels.infer(*arguments, self._each[0], 0, batch)
+        parts = team.threads_for(self._cost, batch)
+        while len(self._scratch) < parts:
+            self._scratch.append(aligned((self._each,), lstm.dtype))
+        if parts == 1:
+            kernels.infer(*arguments, self._scratch[0], 0, batch)
         else:
-            team.share(kernels.infer, *arguments, count=batch, cost=self._cost, each=self._each)
+            team.share(kernels.infer, *arguments, count=batch, cost=self._cost, each=self._scratch[:parts])
         self._now = 1 - now
         after: Array = self._hidden[1 - now]
         return after

@@ -185,7 +185,7 @@ def test_threads_to_begin_with(monkeypatch, variables, expected):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert team._usable_cores() == (expected or usable)
+    assert team._first_threads() == (expected or usable)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
@@ -220,3 +220,65 @@ def test_fork_after_use():
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60, check=False
     )
     assert result.stdout.strip() == "both work", result.stderr
+
+
+# --- a team that is awake --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh_team(monkeypatch):
+    """Two threads, and no worker yet."""
+    before = team.get_num_threads()
+    monkeypatch.setattr(team, "_team", team._Team())
+    monkeypatch.setattr(team, "_CORES", 2)
+    team.set_num_threads(2)
+    yield team._team
+    team.set_num_threads(before)
+
+
+def soon(condition):
+    """Tell whether a condition comes true within ten seconds."""
+    end = time.monotonic() + 10
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.001)
+    return condition()
+
+
+BETWEEN = (team._SERIAL_ALWAYS + team.SERIAL_BELOW) / 2
+
+
+def test_a_single_call_of_middling_size_wakes_nobody(fresh_team):
+    assert team.threads_for(BETWEEN, 2) == 1
+    assert not fresh_team.workers
+    assert team.threads_for(team._SERIAL_ALWAYS / 2, 2) == 1
+
+
+def test_calls_of_middling_size_that_follow_closely_are_shared(fresh_team, monkeypatch):
+    monkeypatch.setattr(team, "_CLOSE", 60.0)
+    assert soon(lambda: team.threads_for(BETWEEN, 2) == 2)
+    assert len(fresh_team.workers) == 1
+
+
+def test_a_worker_without_work_parks_and_is_there_again(fresh_team):
+    for _ in range(3):
+        out = np.zeros(2)
+        team.share(mark, out, count=2, cost=team.SERIAL_BELOW)
+        assert (out == 1).all()
+        assert soon(lambda: fresh_team.workers[0].parked)
+
+
+def test_scratch_says_how_many_parts(fresh_team):
+    seen = []
+    team.share(lambda own, begin, end: seen.append((own, begin, end)), count=4, cost=1.0, each=["a", "b"])
+    assert sorted(seen) == [("a", 0, 2), ("b", 2, 4)]
+
+
+def test_many_short_jobs_one_after_the_other_are_each_done_once(threads):
+    """The worker is met in every state: looking, about to park, parked, about to begin."""
+    threads(2)
+    out = np.zeros(2)
+    for call in range(3000):
+        team.share(mark, out, count=2, cost=1.0)
+        if call % 50 == 0:
+            time.sleep(0.0001 * (call % 7))
+    assert (out == 3000).all()
