@@ -11,24 +11,34 @@ from ..kernels.lstm_split import PROGRESS_STRIDE, backward_split, forward_split
 from ..kernels.scratch import borrowed
 from ..simd.host import REGISTERS
 
-__all__ = ["CHUNK_ELEMENTS", "backward", "forward", "worth_it"]
+__all__ = ["CHUNK_ELEMENTS", "FEW", "backward", "forward", "step_cost", "worth_it"]
 
 CHUNK_ELEMENTS = 1 << 17
 """Gate values that inference computes at once: they stay in the L2 cache until their steps have read them."""
 
-_FEW = 4
+FEW = 4
 """Sequences from which on cores share the sequences rather than the units."""
 
 _STEPS = 8
-"""Steps below which the other core would come too late for its share of the units."""
+"""Steps of a whole sequence below which the other core would come too late for its share of the units."""
 
 _WEIGHTS = 1 << 16
 """Recurrent weights from which on sharing the units of a step pays for meeting after it: those of 128 units."""
 
 
+_NS_PER_BYTE = 0.0125
+"""Of weights that a single step reads: 80 GB/s, the L3 cache's."""
+
+
+def step_cost(batch: int, units: int, features: int, itemsize: int) -> float:
+    """Estimate the nanoseconds that one step takes on one core: its arithmetic, or reading the weights."""
+    weights = 4 * units * (units + features)
+    return max(0.02 * batch * (weights + 128 * units), _NS_PER_BYTE * itemsize * weights)
+
+
 def worth_it(x: Packed, units: int, stride: int, cost: float) -> bool:
     """Tell whether cores shall share the units for this batch; `cost` is that of the steps, in nanoseconds."""
-    few = x.sequences < _FEW and len(x.batch_sizes) >= _STEPS
+    few = x.sequences < FEW and len(x.batch_sizes) >= _STEPS
     return few and 4 * stride * units >= _WEIGHTS and team.threads_for(cost, 2) > 1
 
 

@@ -15,6 +15,7 @@ from ..errors import NotBuiltError, OptionError, ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
 from ..kernels.scratch import aligned
+from . import shared_units
 from .base import Layer, Run
 from .dense import Dense
 from .dropout import Dropout
@@ -57,14 +58,15 @@ class _LSTMStepper:
         self._cells = aligned((batch, stride), dtype)
         self._hidden[...] = self._cells[...] = 0.0
         self._now = 0  # which half of `hidden` is the state
-        cost = 0.08 * batch * layer.units * (layer.units + features + 32)
         self._scratch: list[Array] = []  # one for each core
         self._each = batch * (4 * stride + features)
         self._input = 0, 0, features, features
         self._no_ids = np.empty(0, np.int64)
         self._before = self._hidden.reshape(-1), layer.units
-        self._state = self._cells.reshape(-1), layer.units, np.array([batch])
-        self._cost = cost
+        self._sizes = np.array([batch])
+        self._state = self._cells.reshape(-1), layer.units, self._sizes
+        self._cost = shared_units.step_cost(batch, layer.units, features, dtype.itemsize)
+        self._large = batch < shared_units.FEW and self._cost >= team.SERIAL_BELOW
 
     @property
     def state(self) -> dict[str, Array]:
@@ -73,13 +75,15 @@ class _LSTMStepper:
     def __call__(self, rows: Array) -> Array:
         lstm, batch, now = self.lstm, self._batch, self._now
         weights = lstm.packed()
+        if self._large and team.get_num_threads() > 1:
+            return self._share_units(rows)
+        parts = team.threads_for(self._cost, batch)
         if self.embedding is None:
             x, ids = rows, self._no_ids
         else:
             ids = self.embedding.take_ids(rows)
             x = lstm.folded(self.embedding.params["weight"], self.embedding.edition)
         arguments = (x.reshape(-1), *self._input, ids, *self._before, now == 1, *self._state, *weights, batch)
-        parts = team.threads_for(self._cost, batch)
         while len(self._scratch) < parts:
             self._scratch.append(aligned((self._each,), lstm.dtype))
         if parts == 1:
@@ -88,6 +92,21 @@ class _LSTMStepper:
             team.share(kernels.infer, *arguments, count=batch, cost=self._cost, each=self._scratch[:parts])
         self._now = 1 - now
         after: Array = self._hidden[1 - now]
+        return after
+
+    def _share_units(self, rows: Array) -> Array:
+        """Take the step on several cores, each with some of the units."""
+        lstm, batch = self.lstm, self._batch
+        if self.embedding is not None:
+            rows = self.embedding.params["weight"][self.embedding.take_ids(rows)]
+        cells = aligned((2 * batch, lstm.stride), lstm.dtype)
+        cells[:batch] = self._cells
+        self._hidden[0] = self._hidden[self._now]
+        hidden = self._hidden.reshape(2 * batch, lstm.units)
+        shared_units.forward(Packed(rows, self._sizes), hidden, cells, lstm.units, lstm.packed(), cells[:0], self._cost)
+        self._cells[...] = cells[batch:]
+        self._now = 1
+        after: Array = self._hidden[1]
         return after
 
 

@@ -178,3 +178,27 @@ def test_steps_and_states_that_hold_no_numbers(wrong, words):
         stream.load_state_dict({"lstm.h": np.ones((2, 3)), "lstm.c": wrong})
     for name, value in stream.state_dict().items():
         assert_bitwise_equal(value, before[name])
+
+
+@pytest.mark.usefixtures("share_everything")
+@pytest.mark.parametrize("embedded", [False, True])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_step_of_a_large_layer_has_the_same_bits_on_cores_that_share_its_units(batch, embedded, rng):
+    layers = [fl.LSTM(70, return_sequences=True), fl.LSTM(33, return_sequences=True)]
+    if embedded:
+        layers.insert(0, fl.Embedding(9, 5))
+    model = fl.Sequential(layers, seed=0)
+    model.build(*([] if embedded else [5]))
+    x = rng.integers(0, 9, (batch, 6)) if embedded else rng.standard_normal((batch, 6, 5)).astype(np.float32)
+    fl.set_num_threads(1)
+    whole = model.predict(x)
+    fl.set_num_threads(2)
+    stream = model.stream(batch)
+    for t in range(6):
+        if t == 3:  # and back, in the middle
+            fl.set_num_threads(1)
+        assert_bitwise_equal(stream.step(x[:, t]), whole[:, t])
+        kept = stream.state_dict()
+    fl.set_num_threads(2)
+    stream.load_state_dict(kept)
+    assert all((stream.state_dict()[name] == value).all() for name, value in kept.items())
