@@ -10,7 +10,7 @@ lint: ## Put the sources into shape
 	ruff check --fix . && ruff format .
 
 bench: ## Time us beside the peers that are installed
-	pip install torch --index-url https://download.pytorch.org/whl/cpu && pip install '.[bench]' && python -m bench
+	pip install torch==2.13.0 && pip install '.[bench]' && python -m bench
 
 clean: ## Remove what builds and runs leave behind
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

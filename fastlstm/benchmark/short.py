@@ -29,7 +29,7 @@ TASKS = {"inference": "infer", "training": "train", "streaming": "stream"}
 NARROW = {"onnxruntime": "onnx\nruntime", "GFLOP/s": "GFLOP\n/s", "of sgemm": "of\nsgemm"}
 """Parted names: the table fits into 80 columns."""
 MISSING = """Not installed, so not timed: {}. pip install 'fastlstm[bench]' brings what is missing.
-(On Linux a plain torch brings CUDA: first pip install torch --index-url https://download.pytorch.org/whl/cpu)"""
+(On Linux a plain torch may bring CUDA, gigabytes of it: install its CPU build first, as torch's site says)"""
 
 
 def cells(counts: Iterable[int]) -> Iterator[Cell]:
