@@ -7,15 +7,15 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..data.packed import Batch, Packed
 from ..errors import OptionError, ShapeError
-from ..kernels import gemm, team
 from ..kernels import lstm as kernels
+from ..kernels import team
 from ..kernels.embedding import gather, scatter_add
 from ..kernels.scratch import aligned, borrowed, zeros
-from ..simd.host import REGISTERS
 from . import shared_units
 from .base import Gradients, Layer, OfTable, Run, size
+from .gate_layout import in_blocks, in_panels, in_torchs_order, stride_of
 from .initializers import glorot_uniform, orthogonal
-from .products import NS_PER_COPY, SAME_ROWS, gradient_of_weight, padded_bias, panels_size, times
+from .products import SAME_ROWS, gradient_of_weight, padded_bias, times
 from .recurrent_dropout import backward_masked, forward_masked
 
 __all__ = ["LSTM", "LSTMState"]
@@ -126,8 +126,7 @@ class LSTM(Layer):
         self.unit_forget_bias = unit_forget_bias
         self._weights: _Weights | None = None
         self._folded: tuple[_Weights, object, NDArray[Any]] | None = None
-        lanes = REGISTERS.lanes(self.dtype.itemsize)
-        self.stride = -(-self.units // lanes) * lanes
+        self.stride = stride_of(self.units, self.dtype)
         """Units up to whole registers: B * L."""
 
     @property
@@ -176,33 +175,9 @@ class LSTM(Layer):
         weights = self._weights
         if weights is None:
             p = self.params
-            bias = p["bias_ih_l0"] + p["bias_hh_l0"]
-            weights = self._weights = _Weights(*map(self._packed, (p["weight_ih_l0"], p["weight_hh_l0"], bias)))
+            parts = p["weight_ih_l0"], p["weight_hh_l0"], p["bias_ih_l0"] + p["bias_hh_l0"]
+            weights = self._weights = _Weights(*(in_blocks(part, self.units) for part in parts))
         return weights
-
-    def _packed(self, weight: NDArray[Any]) -> NDArray[Any]:
-        """Return a weight (4H, K), or a bias (4H,), in blocks and in the units of the gates."""
-        k, width = weight.size // (4 * self.units), 4 * self.stride
-        out = aligned((width * k,), self.dtype)
-        team.share(
-            kernels.pack_gates,
-            *(weight.reshape(-1), k, self.units, kernels.GATE_UNITS, out),
-            count=width // gemm.panel_width(self.dtype),
-            cost=NS_PER_COPY * out.size,
-        )
-        return out
-
-    def _packed_back(self, weight: NDArray[Any], run: Run, key: str) -> NDArray[Any]:
-        """Return a weight (4H, K) packed as the right operand of a product over gates."""
-        k, width = weight.shape[1], 4 * self.stride
-        out = run.scratch.take(self, key, shape=(panels_size(width, k, self.dtype),), dtype=self.dtype)
-        team.share(
-            kernels.pack_gates_transposed,
-            *(weight.reshape(-1), k, self.units, out),
-            count=gemm.panels(k, self.dtype),
-            cost=NS_PER_COPY * out.size,
-        )
-        return out
 
     def folds(self, x: Packed) -> bool:
         """Tell whether the products of all rows of a table cost less than those of the batch's rows."""
@@ -368,7 +343,7 @@ class LSTM(Layer):
             dc[:, :units] = d_state.c
             dy = dy.copy()
             dy[x.last_rows] += d_state.h
-        transposed = self._packed_back(self.params["weight_hh_l0"], run, "recurrent")
+        transposed = in_panels(self.params["weight_hh_l0"], units, take, self, "recurrent")
         zeros = padded_bias(None, max(units, x.features), dtype)
         dh0 = take(self, "dh0", shape=(count, units), dtype=dtype)
         before = hidden  # what the recurrent product read
@@ -404,16 +379,11 @@ class LSTM(Layer):
         dw_hh, _ = gradient_of_weight(gates, before, _rows_before(x), run, self, "hh", sums=False)
         gradients = {}
         for name, packed in (("weight_ih_l0", dw_ih), ("weight_hh_l0", dw_hh), ("bias_ih_l0", db)):
-            gradient = gradients[name] = take(self, name, shape=self.params[name].shape, dtype=dtype)
-            team.share(
-                kernels.unpack_gates,
-                *(packed.reshape(-1), packed.size // width, units, gradient.reshape(-1)),
-                count=width // gemm.panel_width(dtype),
-                cost=NS_PER_COPY * packed.size,
-            )
+            out = take(self, name, shape=self.params[name].shape, dtype=dtype)
+            gradients[name] = in_torchs_order(packed, units, out)
         gradients["bias_hh_l0"] = gradients["bias_ih_l0"]  # equation 0: both are added alike
 
-        columns = self._packed_back(self.params["weight_ih_l0"], run, "input")
+        columns = in_panels(self.params["weight_ih_l0"], units, take, self, "input")
         dx = take(self, "dx", shape=inputs.shape, dtype=dtype)
         times(of_inputs, columns, zeros, dx)
         if x.lookup is not None:
