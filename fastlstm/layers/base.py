@@ -64,6 +64,14 @@ def size(kind: str, word: str, value: object) -> int:
     return int(value)
 
 
+def dropped(kind: str, word: str, value: object) -> float:
+    """Return the fraction that was passed as `word`; raise OptionError unless it is from 0 to below 1."""
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or not 0.0 <= float(value) < 1.0:  # type: ignore[arg-type]
+        raise OptionError(f"{kind}: {word}={value!r}; expected 0 <= {word} < 1")
+    return float(value)  # type: ignore[arg-type]
+
+
 class Layer:
     """Base of all layers.
 

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..data.packed import Packed
-from ..errors import OptionError
-from .base import Gradients, Layer, Run
+from .base import Gradients, Layer, Run, dropped
 
 __all__ = ["Dropout"]
 
@@ -37,9 +36,7 @@ class Dropout(Layer):
 
     def __init__(self, rate: float, *, name: str | None = None, dtype: DTypeLike = "float32"):
         super().__init__(name=name, dtype=dtype)
-        if not 0.0 <= rate < 1.0:
-            raise OptionError(f"Dropout: rate={rate}; expected 0 <= rate < 1")
-        self.rate = float(rate)
+        self.rate = dropped("Dropout", "rate", rate)
 
     @property
     def features_out(self) -> int:

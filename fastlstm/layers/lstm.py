@@ -5,14 +5,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from ..data.numbers import as_numbers
 from ..data.packed import Batch, Packed
-from ..errors import OptionError, ShapeError
+from ..errors import ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
 from ..kernels.embedding import gather, scatter_add
 from ..kernels.scratch import aligned, borrowed, zeros
 from . import shared_units
-from .base import Gradients, Layer, OfTable, Run, size
+from .base import Gradients, Layer, OfTable, Run, dropped, size
 from .gate_layout import in_blocks, in_panels, in_torchs_order, stride_of
 from .initializers import glorot_uniform, orthogonal
 from .products import SAME_ROWS, gradient_of_weight, padded_bias, times
@@ -114,15 +115,12 @@ class LSTM(Layer):
         dtype: DTypeLike = "float32",
     ):
         super().__init__(name=name, dtype=dtype)
-        for word, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
-            if not 0.0 <= rate < 1.0:
-                raise OptionError(f"LSTM: {word}={rate}; expected 0 <= {word} < 1")
         self.units = size("LSTM", "units", units)
         self.return_sequences = return_sequences
         self.return_state = return_state
         self.go_backwards = go_backwards
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
+        self.dropout = dropped("LSTM", "dropout", dropout)
+        self.recurrent_dropout = dropped("LSTM", "recurrent_dropout", recurrent_dropout)
         self.unit_forget_bias = unit_forget_bias
         self._weights: _Weights | None = None
         self._folded: tuple[_Weights, object, NDArray[Any]] | None = None
@@ -439,9 +437,13 @@ class LSTM(Layer):
         """Check a state in the user's order and return it in packed order."""
         expected = (packed.sequences, self.units)
         try:
-            h, c = (np.asarray(part, self.dtype) for part in state)
+            given = dict(zip("hc", state, strict=True))
         except (TypeError, ValueError):
             raise ShapeError(f"{self.kind}: initial_state is no pair (h, c) of arrays {expected}") from None
+        h, c = (
+            as_numbers(part, f"{self.kind}: initial_state.{word}").astype(self.dtype, copy=False)
+            for word, part in given.items()
+        )
         for word, part in (("h", h), ("c", c)):
             if part.shape != expected:
                 raise ShapeError(

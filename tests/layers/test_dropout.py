@@ -49,7 +49,7 @@ def test_rate_zero_drops_nothing(rng):
     assert_bitwise_equal(dx[0], x[0])
 
 
-@pytest.mark.parametrize("rate", [-0.1, 1.0, 2.0, float("nan")])
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 2.0, float("nan"), "a", True, None])
 def test_a_rate_is_a_fraction(rate):
     with pytest.raises(OptionError, match="rate"):
         fl.Dropout(rate)

@@ -146,6 +146,12 @@ def test_an_initial_state_that_does_not_fit(lstm, x, state):
         lstm(x, initial_state=state)
 
 
+def test_a_masked_initial_state_is_refused_by_name(lstm, x):
+    h = np.ma.masked_array(np.zeros((5, 4)), mask=np.eye(5, 4))
+    with pytest.raises(DataError, match=r"initial_state\.h is a masked array"):
+        lstm(x, initial_state=(h, np.zeros((5, 4))))
+
+
 @pytest.mark.parametrize(
     ("layer", "given"),
     [
