@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,28 +31,33 @@ _OURS = f"""{_COMMON}
 import fastlstm as fl
 lstm = fl.LSTM(H, return_sequences=True)
 lstm.load_state_dict(weights)
-print(float(lstm(x).sum(dtype=float)))
+print(float(lstm(x).sum(dtype=float)), flush=True)
 """
 _TORCH = f"""{_COMMON}
 import torch
 lstm = torch.nn.LSTM(x.shape[2], H, batch_first=True)
 lstm.load_state_dict({{name: torch.from_numpy(value) for name, value in weights.items()}})
 with torch.inference_mode():
-    print(float(lstm(torch.from_numpy(x))[0].numpy().sum(dtype=float)))
+    print(float(lstm(torch.from_numpy(x))[0].numpy().sum(dtype=float)), flush=True)
 """
 _ONNX = f"""{_COMMON}
 import onnxruntime
 session = onnxruntime.InferenceSession(sys.argv[1] + "/model.onnx")
-print(float(session.run(["y"], {{"x": x.swapaxes(0, 1)}})[0].sum(dtype=float)))
+print(float(session.run(["y"], {{"x": x.swapaxes(0, 1)}})[0].sum(dtype=float)), flush=True)
 """
 
 
-def process(program: str, folder: str, cache: str | None = None) -> float:
-    """Run a program in a fresh interpreter; return what it printed."""
+def process(program: str, folder: str, cache: str | None = None) -> tuple[float, float]:
+    """Run a program in a fresh interpreter; return what it printed, and the seconds until then."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     env |= {"NUMBA_CACHE_DIR": cache} if cache else {}
-    done = subprocess.run([sys.executable, "-c", program, folder], env=env, capture_output=True, text=True, check=True)
-    return float(done.stdout)
+    start = time.perf_counter()
+    with subprocess.Popen([sys.executable, "-c", program, folder], env=env, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        printed = child.stdout.readline()
+        seconds = time.perf_counter() - start
+    assert child.returncode == 0
+    return float(printed), seconds
 
 
 def first_results() -> list[Contender]:
@@ -63,21 +69,23 @@ def first_results() -> list[Contender]:
 
     def cold() -> float:
         with tempfile.TemporaryDirectory(dir=held.name) as empty:
-            return process(_OURS, folder, empty)
+            return process(_OURS, folder, empty)[0]
 
-    def racer(name: str, call: Callable[[], float], once: bool = False) -> Contender:
-        return Contender(name, call, lambda y: {"sum": y}, once)
+    def racer(name: str, *what: str) -> Contender:
+        return Contender(
+            name, lambda: process(*what)[0], lambda y: {"sum": y}, turn=lambda seconds, warm: [process(*what)[1]]
+        )
 
     process(_OURS, folder, warm)  # fills the cache
     racers = [
-        racer(OURS, lambda: process(_OURS, folder, warm)),
-        racer(f"{OURS}, nothing compiled", cold, once=True),
+        racer(OURS, _OURS, folder, warm),
+        Contender(f"{OURS}, nothing compiled", cold, lambda y: {"sum": y}, once=True),
     ]
     if installed(Torch):
-        racers.append(racer("torch", lambda: process(_TORCH, folder)))
+        racers.append(racer("torch", _TORCH, folder))
     if installed(OnnxRuntime):
         Path(folder, "model.onnx").write_bytes(sequence_model(problem))
-        racers.append(racer("onnxruntime", lambda: process(_ONNX, folder)))
+        racers.append(racer("onnxruntime", _ONNX, folder))
     return racers
 
 

@@ -159,7 +159,7 @@ def forward_split(
             *(scratch, row - chunk_row, wide, hidden, h_from, h_to, units, recurrent, cells, stride, kept, row, alive),
             *(begin, end, t),
         )
-        if not alone:
+        if not alone and t < steps - 1:  # who has the last one only is waited for anyhow
             publish(progress, mine * PROGRESS_STRIDE, t + 1)
             for part in range(parts):
                 if part != mine and _waited_in_vain(progress, part, t, wide * units):
@@ -267,7 +267,7 @@ def backward_split(
             *(gates, da, next_row, row, stride, alive, following, transposed, dy, units, scratch, cells, h_from, h_to),
             *(dc, dcs, begin, end),
         )
-        if not alone:
+        if not alone and back < steps - 1:
             publish(progress, mine * PROGRESS_STRIDE, back + 1)
             for part in range(parts):
                 if part != mine and _waited_in_vain(progress, part, back, weights):

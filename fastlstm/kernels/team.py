@@ -28,11 +28,12 @@ __all__ = ["get_num_threads", "set_num_threads", "share", "threads_for"]
 SERIAL_BELOW = 300_000.0
 """Estimated nanoseconds of work below which waking a thread (20 to 90 microseconds) does not pay: 190 us took 260."""
 
-_SERIAL_ALWAYS = 80_000.0
+_SERIAL_ALWAYS = 120_000.0
 """The same for a thread that is looking for work already."""
 
-_CLOSE = 0.001
-"""Seconds between two calls too small to wake a thread for, within which it is woken for the next one."""
+_CLOSE, _SAME_CALL = 150e-6, 20e-6
+"""Seconds between calls that are too small to wake a thread for: within the first, it is woken all the same, as it will
+still be awake when the next one comes; within the second, it is the same call that asks again."""
 
 _LOOKS = 5000
 """How often a worker looks for its next job, and a caller for a worker's end, before it parks: 20 ns each, or 40."""
@@ -78,9 +79,9 @@ class _Worker:
         number = 0
         while True:
             number += 1
-            while not self._meet(_DONE, number - 1, _POSTED, number, _LOOKS):
+            if not self._meet(_DONE, number - 1, _POSTED, number, _LOOKS):
                 self.parked = True
-                if self._posted < number:
+                while self._posted < number:
                     self._wake.acquire()
                 self.parked = False
             self._flags[_BEGUN] = number
@@ -106,13 +107,9 @@ class _Worker:
         self._posted += 1
         if self.parked:
             self._flags[_POSTED] = self._posted
-            self.wake()
+            _release(self._wake)
         else:  # it needs the GIL to begin: one that takes it while we hold it would go to sleep
             self._meet(_POSTED, self._posted, _BEGUN, self._posted, *_HAND_OVER)
-
-    def wake(self) -> None:
-        """Let a parked worker look for a job again."""
-        _release(self._wake)
 
     def wait(self) -> None:
         """Return when the last job is over."""
@@ -137,22 +134,23 @@ class _Team:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.workers: list[_Worker] = []
-        self.asked = 0.0
+        self.asked, self.answer = 0.0, False
 
     def grow(self, count: int) -> None:
         while len(self.workers) < count:
             self.workers.append(_Worker())
 
-    def awake(self, count: int) -> bool:
-        """Tell whether `count` workers look for jobs now; after two such questions within `_CLOSE`, they soon will."""
+    def worth_waking(self, count: int, cost: float) -> bool:
+        """Tell whether `count` workers look for jobs now, or would be in time for the calls that follow this one.
+
+        `cost` is what this call would take alone, and the one before it probably took.
+        """
         now = time.perf_counter()
-        close, self.asked = now - self.asked < _CLOSE, now
-        parked = [worker for worker in self.workers[:count] if worker.parked]
-        if close:
-            self.grow(count)
-            for worker in parked:
-                worker.wake()
-        return len(self.workers) >= count and not parked
+        since, self.asked = now - self.asked, now
+        if since > _SAME_CALL:
+            awake = len(self.workers) >= count and not any(worker.parked for worker in self.workers[:count])
+            self.answer = awake or since < _CLOSE + 1.5e-9 * cost
+        return self.answer
 
 
 def _usable_cores() -> int:
@@ -220,7 +218,7 @@ def threads_for(cost: float, count: int) -> int:
     parts = min(_threads, count)
     if parts <= 1 or cost < min(SERIAL_BELOW, _SERIAL_ALWAYS):
         return 1
-    return parts if cost >= SERIAL_BELOW or _team.awake(parts - 1) else 1
+    return parts if cost >= SERIAL_BELOW or _team.worth_waking(parts - 1, cost) else 1
 
 
 def cut(count: int, parts: int, weights: Any = None) -> list[int]:
