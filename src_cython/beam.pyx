@@ -1,8 +1,8 @@
 """The core of beam search: from one matrix of logits to the next set of live beams, without the GIL.
 
 One step is ``measure`` (maxima and log-sum-exp of each row), then for each lane ``pick`` (the best continuations) and
-``commit`` (ends against continuations, finished list, stopping rule), then ``collect`` (the next batch). ``advance``
-does all four. The words are explained in ``beam_state.pxd``; this is the face: memory, the rows, results.
+``commit`` (ends against continuations, finished list, stopping rule), then ``collect`` (the next batch). ``measure``
+does the first three at once where asked to. The words are explained in ``beam_state.pxd``; this is the face: memory, the rows, results.
 
 Invariants
 - live beams of a lane are sorted best first, and rows of the next batch follow lanes, then rank;
@@ -153,8 +153,11 @@ cdef class BeamCore:
 
     # ------------------------------------------------------------ a step
 
-    def measure(self, const real[:, ::1] logits, may_end=None, bonus=None, allowed=None):
+    def measure(self, const real[:, ::1] logits, may_end=None, bonus=None, allowed=None, bint and_pick=False):
         """Take the step's matrix in: log-sum-exp of each row, and room for what the step will add.
+
+        With `and_pick`, the best candidates of every lane that is not done are picked and committed at once, so that a
+        step lets go of the GIL only once: to get it back from another thread takes longer than picking.
 
         Parameters
         ----------
@@ -173,7 +176,7 @@ cdef class BeamCore:
             And the row it was found in.
         """
         cdef Search* search = &self.search
-        cdef Py_ssize_t r, bad_row = 0
+        cdef Py_ssize_t r, lane, bad_row = 0
         cdef Fault fault = Fault.FINE
         cdef real[:, ::1] maxima
         cdef double[::1] lse
@@ -206,6 +209,12 @@ cdef class BeamCore:
                 if fault != Fault.FINE:
                     bad_row = r
                     break
+            if and_pick and fault == Fault.FINE:
+                for lane in range(search.lanes):
+                    if not search.done[lane]:
+                        pick(search, lane, 0, search.n_live[lane], search.width)
+                        commit(search, lane, False)
+                    charge(search, lane)
         return fault, bad_row
 
     cdef int make_room(self) except -1:
@@ -254,18 +263,6 @@ cdef class BeamCore:
         search.history, search.next_history = search.next_history, search.history
         self.arrays["history"], self.arrays["next_history"] = self.arrays["next_history"], self.arrays["history"]
         return tokens, parents
-
-    def advance(self):
-        """Pick and commit every lane that is not done, then collect."""
-        cdef Search* search = &self.search
-        cdef Py_ssize_t lane
-        with nogil:
-            for lane in range(search.lanes):
-                if not search.done[lane]:
-                    pick(search, lane, 0, search.n_live[lane], search.width)
-                    commit(search, lane, False)
-                charge(search, lane)
-        return self.collect()
 
     # ------------------------------------------------------------ a lane at a time, for searches that choose themselves
 

@@ -184,10 +184,10 @@ def _search(
             coverage = _covered(coverage, float_matrix(CALLER, "attention", more[0], rows, None))
             bonus = plan.coverage_penalty * np.log(np.clip(coverage, UNATTENDED, 1.0)).sum(axis=1)
         may_end = None if required is None else required.complete()
-        fault, row = core.measure(logits, may_end, bonus, allowed.table(core, length))
+        fault, row = core.measure(logits, may_end, bonus, allowed.table(core, length), required is None)
         if fault:
             raise _fault_error(core, fault, row, length)
-        tokens, parents = core.advance() if required is None else required.advance(core)
+        tokens, parents = core.collect() if required is None else required.advance(core)
         if (sequence := core.starved()) >= 0:
             raise DataError(
                 f"{CALLER}: sequence {sequence} has no possible next id at step {length} and no finished hypothesis: "

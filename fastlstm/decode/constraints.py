@@ -117,7 +117,7 @@ class RequiredPhrases:
         return np.array([progress == self._whole for progress in self._progress], np.uint8)
 
     def advance(self, core: BeamCore) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Choose the next beams of every lane; the core's ``advance`` under constraints."""
+        """Choose the next beams of every lane, and collect them."""
         for lane in range(core.lanes):
             rows = core.slots_of(lane)
             if rows:
