@@ -133,21 +133,27 @@ def best_of(run: Callable[[], Any], repeats: int = 5) -> float:
     return min(taken) / STEPS * 1e6
 
 
-def threads_ratio(threads: int = 2) -> float:
-    """Return how much more is decoded in a time by several threads than by one."""
+def threads_ratio(threads: int = 2, seconds: float = 1.0) -> float:
+    """Return how much more is decoded in a time by several threads than by one: the median of rounds of both."""
     runs = [ours(ready_logits(4, 10_000)) for _ in range(threads)]
 
-    def timed(count: int) -> float:
-        team = [threading.Thread(target=run) for run in runs[:count]]
-        began = time.perf_counter()
+    def decoded(count: int) -> int:
+        end, done = time.perf_counter() + seconds, [0] * count
+
+        def repeat(place: int) -> None:
+            while time.perf_counter() < end:
+                runs[place]()
+                done[place] += 1
+
+        team = [threading.Thread(target=repeat, args=(place,)) for place in range(count)]
         for thread in team:
             thread.start()
         for thread in team:
             thread.join()
-        return time.perf_counter() - began
+        return sum(done)
 
-    timed(threads)
-    return threads * min(timed(1) for _ in range(9)) / min(timed(threads) for _ in range(9))
+    decoded(threads)
+    return float(np.median([decoded(threads) / decoded(1) for _ in range(5)]))
 
 
 def main() -> None:

@@ -32,9 +32,9 @@ _FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 
 def float_matrix(caller: str, name: str, array: Any, rows: int, columns: int | None) -> NDArray[Any]:
     """``array`` as an aligned C-contiguous native float32 or float64 (rows, columns), converted if it must be."""
-    if type(array) is np.ndarray and array.dtype in _FLOATS and array.flags.c_contiguous and array.flags.aligned:
-        shape = rows, columns or array.shape[-1]
-        if array.shape == shape and shape[1]:
+    if type(array) is np.ndarray and array.ndim == 2 and array.dtype in _FLOATS and array.flags.c_contiguous:
+        shape = rows, columns or array.shape[1]
+        if array.shape == shape and shape[1] and array.flags.aligned:
             return array  # what follows takes 6 us, with the GIL
     refuse_masked(array, f"{caller}: the step function's {name}")
     matrix = np.asarray(array)
