@@ -77,6 +77,16 @@ def test_large_work_is_shared_over_as_many_threads_as_are_set(threads):
     assert len(set(seen)) == 3
 
 
+def test_many_threads_get_few_large_parts():
+    before = team.get_num_threads()
+    team.set_num_threads(64)
+    try:
+        assert [team.threads_for(team.SERIAL_BELOW * times, 1000) for times in (1, 2, 8, 16, 100)] == [4, 8, 32, 64, 64]
+        assert team.threads_for(team.SERIAL_BELOW * 100, 5) == 5
+    finally:
+        team.set_num_threads(before)
+
+
 @pytest.mark.parametrize("where", [0, 1, 2])
 def test_an_error_in_any_part_comes_out_and_the_team_goes_on(threads, where):
     threads(3)
