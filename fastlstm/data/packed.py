@@ -19,7 +19,7 @@ from ..kernels import team
 from ..kernels.embedding import gather
 from .numbers import as_numbers
 
-__all__ = ["Batch", "Form", "Lookup", "Packed", "Strided", "is_ragged", "pack"]
+__all__ = ["Batch", "Form", "Lookup", "Packed", "Strided", "is_ragged", "pack", "writeable"]
 
 Batch: TypeAlias = ArrayLike | Sequence[ArrayLike]
 """What users pass: an array, or a list of arrays of different lengths."""
@@ -138,9 +138,9 @@ class Packed:
             piece = piece if sequence < abs(step) else piece.swapaxes(0, 1)
             if piece.flags.c_contiguous:
                 first = 0 if step > 0 else (1 - len(rows)) * step
-                return Strided(_writeable(piece.reshape(-1)), first, step, sequence)
+                return Strided(writeable(piece.reshape(-1)), first, step, sequence)
         step = count * features if self.dense else 0
-        return Strided(_writeable(np.ascontiguousarray(self.rows).reshape(-1)), 0, step, features)
+        return Strided(writeable(np.ascontiguousarray(self.rows).reshape(-1)), 0, step, features)
 
     def reversed(self) -> "Packed":
         """Return the batch with every sequence turned round; of a dense one nothing is moved."""
@@ -381,7 +381,8 @@ def _same_length(steps: int, count: int) -> NDArray[np.int64]:
     return np.full(steps, count, np.int64)
 
 
-def _writeable(values: NDArray[Any]) -> NDArray[Any]:
+def writeable(values: NDArray[Any]) -> NDArray[Any]:
+    """Return an array that kernels take: for one that must not be written to Numba would compile them once more."""
     return values if values.flags.writeable else values.copy()
 
 

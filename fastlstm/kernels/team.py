@@ -57,6 +57,10 @@ def _meet(flags, say, value, look, until, looks, more):
     return observe(flags, look) >= until
 
 
+def _nothing() -> None:
+    """Be the job of a worker that has none."""
+
+
 class _Worker:
     """One thread that waits for jobs, runs them, and says so.
 
@@ -69,7 +73,7 @@ class _Worker:
         self._wake.acquire()
         self._end.acquire()
         self._flags = np.zeros(48, np.int64)
-        self._job: Callable[[], None] | None = None
+        self._job: tuple[int, Callable[[], None]] = 0, _nothing
         self._posted = self._finished = 0
         self.parked = self._awaited = False
         self.error: BaseException | None = None
@@ -79,18 +83,24 @@ class _Worker:
         number = 0
         while True:
             number += 1
-            if not self._meet(_DONE, number - 1, _POSTED, number, _LOOKS):
+            try:
+                here = self._meet(_DONE, number - 1, _POSTED, number, _LOOKS)
+            except BaseException:  # it could not be compiled: locks do without
+                here = False
+            if not here:
                 self.parked = True
                 while self._posted < number:
                     self._wake.acquire()
                 self.parked = False
             self._flags[_BEGUN] = number
             try:
-                assert self._job is not None
-                self._job()
+                which, job = self._job
+                if which == number:
+                    job()
             except BaseException as error:
                 self.error = error
-            self._job = None  # keeps no array alive while parked
+            job = _nothing  # keeps no array alive while parked
+            self._job = number, job
             self._finished = number
             if self._awaited:
                 _release(self._end)
@@ -103,7 +113,7 @@ class _Worker:
 
     def start(self, job: Callable[[], None]) -> None:
         """Give the worker a job; the last one is over."""
-        self._job = job
+        self._job = self._posted + 1, job
         self._posted += 1
         if self.parked:
             self._flags[_POSTED] = self._posted
@@ -111,13 +121,19 @@ class _Worker:
         else:  # it needs the GIL to begin: one that takes it while we hold it would go to sleep
             self._meet(_POSTED, self._posted, _BEGUN, self._posted, *_HAND_OVER)
 
+    @property
+    def busy(self) -> bool:
+        """Whether the last job is not over."""
+        return self._finished < self._posted
+
     def wait(self) -> None:
         """Return when the last job is over."""
-        if self._finished < self._posted:
+        if self.busy:
             self._meet(_POSTED, self._posted, _DONE, self._posted, _LOOKS)
-        while self._finished < self._posted:
+        while self.busy:
             self._awaited = True
-            if self._finished < self._posted:
+            _release(self._wake)  # an interrupt may have come before `start` did it
+            if self.busy:
                 self._end.acquire()
             self._awaited = False
 
@@ -164,7 +180,7 @@ def _usable_cores() -> int:
 def _first_threads() -> int:
     """Return how many threads to begin with: Numba's variables first, then the cores that this process may use."""
     wanted = os.environ.get("NUMBA_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS", "")
-    return int(wanted) if wanted.isdigit() and int(wanted) > 0 else _CORES
+    return int(wanted) if wanted.isdecimal() and int(wanted) > 0 else _CORES
 
 
 _CORES = _usable_cores()
@@ -264,7 +280,14 @@ def share(
         kernel(*args, *(() if each is None else (each[0],)), 0, count)
         return
     try:
-        team.grow(parts - 1)
+        try:
+            for worker in team.workers:  # an interrupt may have left one at work
+                worker.wait()
+                worker.error = None
+            team.grow(parts - 1)
+        except RuntimeError:  # no thread can be started
+            kernel(*args, *(() if each is None else (each[0],)), 0, count)
+            return
         bounds = cut(count, parts, weights)
 
         def job(part: int) -> Callable[[], None]:
@@ -286,14 +309,13 @@ def share(
 def _join(workers: list[_Worker]) -> None:
     """Wait for all, then raise the first error; an interrupt waits too, for the parts write to the caller's arrays."""
     errors: list[BaseException] = []
-    for worker in workers:
-        waiting = True
-        while waiting:
-            try:
+    while any(worker.busy for worker in workers):
+        try:
+            for worker in workers:
                 worker.wait()
-                waiting = False
-            except BaseException as error:  # noqa: PERF203 - a signal's handler raised
-                errors.append(error)
+        except BaseException as error:  # noqa: PERF203 - a signal's handler raised
+            errors.append(error)
+    for worker in workers:
         if worker.error is not None:
             errors.append(worker.error)
             worker.error = None

@@ -93,7 +93,7 @@ class Embedding(Layer):
     def take_ids(self, ids: NDArray[Any]) -> NDArray[np.int64]:
         """Return `ids`, checked, as kernels take them: for other arrays Numba would compile everything once more."""
         ids = self.check_ids(ids)
-        return ids if ids.dtype == np.int64 and ids.flags.writeable else ids.astype(np.int64)
+        return ids if ids.dtype == np.int64 and ids.flags.carray else ids.astype(np.int64)
 
     def changed(self) -> None:
         self.edition = object()

@@ -276,8 +276,11 @@ class LSTM(Layer):
         _start(cells[:count], c0)
         input_mask = recurrent_mask = None
         cost = 0.08 * x.total * units * (units + 32)
-        shared = not self.recurrent_dropout and shared_units.worth_it(x, units, stride, cost)
-        if not shared and x.lookup is not None and self.folds(x) and not self.dropout:
+        # by shapes alone, not by how many cores there are: a folded batch adds up its gradients in another order
+        fold = x.lookup is not None and self.folds(x) and not self.dropout
+        shared = not fold and not self.recurrent_dropout and shared_units.worth_it(x, units, stride, cost)
+        if fold:
+            assert x.lookup is not None
             table = take(self, "table", shape=(len(x.lookup.table), 4 * stride), dtype=self.dtype)
             times(x.lookup.table, weights.input, weights.bias, table)
             team.share(gather, table, x.lookup.ids, gates, count=x.total, cost=0.1 * gates.size)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.packed import Packed
+from ..data.packed import Packed, writeable
 from ..kernels import gemm, team
 from ..kernels.lstm_split import PROGRESS_STRIDE, backward_split, forward_split
 from ..kernels.scratch import borrowed
@@ -64,7 +64,7 @@ def forward(
     with borrowed(parts * each, dtype) as memory:
         team.share(
             forward_split,
-            *(np.ascontiguousarray(x.rows), hidden, cells, units, x.batch_sizes, *weights),
+            *(writeable(np.ascontiguousarray(x.rows)), hidden, cells, units, x.batch_sizes, *weights),
             *(kept.reshape(-1), bounds, np.zeros(parts * PROGRESS_STRIDE, np.int64), height),
             count=blocks,
             cost=cost,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..data.numbers import as_numbers
-from ..data.packed import Packed
+from ..data.packed import Packed, writeable
 from ..errors import NotBuiltError, OptionError, ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
@@ -178,6 +178,11 @@ class Stream:
         self._dtype = None if ids else first.dtype
         self._shape = (batch,) if ids else (batch, first.features_in)
         names = [layer.name or f"{layer.kind.lower()}_{place}" for place, layer in enumerate(layers)]
+        if len(set(names)) < len(names):
+            raise OptionError(f"stream: the layers are named {', '.join(names)}; give each a name of its own")
+        if len({layer.dtype for layer in layers}) > 1:
+            kinds = ", ".join(f"{name} {layer.dtype}" for name, layer in zip(names, layers, strict=True))
+            raise OptionError(f"stream: the layers compute in different types: {kinds}; make them alike")
         self._steppers: dict[str, _Stepper] = {}
         for name, before, layer in zip(names, [None, *layers], layers, strict=False):
             stepper = _stepper(layer, batch)
@@ -210,6 +215,7 @@ class Stream:
         """
         plain = type(x) is np.ndarray and x.dtype.kind in "fiub"  # as_numbers would look at it for half a microsecond
         rows = np.asarray(x if plain else as_numbers(x, "step: x"), self._dtype, order="C")
+        rows = writeable(rows)
         if rows.shape != self._shape:
             raise ShapeError(f"step: x has shape {rows.shape}; expected {self._shape}: one step of each sequence")
         given = rows

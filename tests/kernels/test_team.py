@@ -296,3 +296,29 @@ def test_many_short_jobs_one_after_the_other_are_each_done_once(threads):
         if call % 50 == 0:
             time.sleep(0.0001 * (call % 7))
     assert (out == 3000).all()
+
+
+@pytest.mark.skipif(not hasattr(signal, "raise_signal"), reason="no signals to raise")
+@pytest.mark.parametrize("where", ["_release", "start", "_join"])
+def test_an_interrupt_anywhere_leaves_a_team_that_works(threads, where, monkeypatch):
+    """The worst places: a job is posted and nobody woken yet, or all is given out and nobody waited for yet."""
+    threads(2)
+    team.share(mark, np.zeros(2), count=2, cost=1.0)
+    worker = team._team.workers[0]
+    assert soon(lambda: worker.parked)
+    owner = worker if where == "start" else team
+    original, done = getattr(owner, where), []
+
+    def interrupted(*args):
+        if not done:
+            done.append(True)
+            signal.raise_signal(signal.SIGINT)
+        return original(*args)
+
+    monkeypatch.setattr(owner, where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        team.share(mark, np.zeros(2), count=2, cost=1.0)
+    for _ in range(3):
+        out = np.zeros(2)
+        team.share(mark, out, count=2, cost=1.0)
+        assert (out == 1).all()

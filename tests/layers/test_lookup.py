@@ -96,3 +96,21 @@ def test_the_products_follow_the_weights_of_both_layers(which, rng):
     stream.reset()
     for t in range(8):
         assert_bitwise_equal(stream.step(ids[:, t]), expected[:, t])
+
+
+@pytest.mark.usefixtures("share_everything")
+def test_gradients_do_not_depend_on_the_cores_where_few_sequences_share_units(rng):
+    ids = rng.integers(0, TOKENS, (2, 30))
+    found = []
+    for threads in (1, 2):
+        fl.set_num_threads(threads)
+        embedding, _ = layers_of()
+        lstm = fl.LSTM(200, return_sequences=True)
+        lstm.build(FEATURES, 2)
+        run = Run(training=True)
+        x, cache, _ = looked_up(embedding, ids, run)
+        y, of_lstm = lstm.forward(x, run)
+        dx, gradients = lstm.backward(np.ones_like(y.rows), of_lstm, run)
+        found.append({k: v.copy() for k, v in (gradients | embedding.backward(dx, cache, run)[1]).items()})
+    for name, expected in found[0].items():
+        assert_bitwise_equal(found[1][name], expected, what=name)

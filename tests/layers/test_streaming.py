@@ -202,3 +202,22 @@ def test_a_step_of_a_large_layer_has_the_same_bits_on_cores_that_share_its_units
     fl.set_num_threads(2)
     stream.load_state_dict(kept)
     assert all((stream.state_dict()[name] == value).all() for name, value in kept.items())
+
+
+def test_layers_of_one_name_or_of_different_types_are_refused():
+    one, two = fl.LSTM(3, name="a"), fl.LSTM(3, name="a")
+    double = fl.LSTM(3, dtype="float64")
+    for layer in (one, two, double):
+        layer.build(3)
+    with pytest.raises(OptionError, match="named a, a"):
+        fl.Stream([one, two])
+    with pytest.raises(OptionError, match="different types: a float32, lstm_1 float64"):
+        fl.Stream([one, double])
+
+
+def test_a_step_that_must_not_be_written_to(rng):
+    lstm = fl.LSTM(3, return_sequences=True)
+    x = rng.standard_normal((1, 4), np.float32)
+    expected = lstm(x[:, None])[:, 0]
+    x.flags.writeable = False
+    assert_bitwise_equal(fl.Stream([lstm]).step(x), expected)
