@@ -55,19 +55,18 @@ def sequence_model(problem: Problem) -> bytes:
     """Return a model from x (T, N, D) to y (T, directions, N, H), time-major as ONNX has it."""
     from onnx import helper
 
-    N, T, D, H, layers, directions = shape = problem.shape
+    N, T, D, H, layers, directions = problem.shape
     direction = "forward" if directions == 1 else "bidirectional"
     nodes, source = [], "x"
     for layer in range(layers):
         inputs = [source, f"W{layer}", f"R{layer}", f"B{layer}"]
         target = "y" if layer == layers - 1 else f"y{layer}"
         nodes.append(helper.make_node("LSTM", inputs, [target], hidden_size=H, direction=direction))
-        if target != "y":
-            if directions == 2:
-                raise NotImplementedError(f"{shape}: no suite stacks layers of both directions")
+        if target != "y":  # (T, directions, N, H) to (T, N, directions * H)
+            nodes.append(helper.make_node("Transpose", [target], [f"t{layer}"], perm=[0, 2, 1, 3]))
             source = f"x{layer + 1}"
-            nodes.append(helper.make_node("Squeeze", [target, "axis"], [source]))
-    extra = {"axis": np.array([1])} if layers > 1 else {}
+            nodes.append(helper.make_node("Reshape", [f"t{layer}", "rows"], [source]))
+    extra = {"rows": np.array([T, N, directions * H])} if layers > 1 else {}
     return serialized(problem, nodes, {"x": (T, N, D)}, {"y": (T, directions, N, H)}, extra)
 
 

@@ -21,10 +21,13 @@ SHAPES = (Shape(1, 100, 128, 128), Shape(1, 100, 512, 512), Shape(8, 100, 128, 1
 STREAMED = (Shape(1, 1, 64, 64), Shape(1, 1, 256, 256), Shape(1, 1, 512, 512))
 NOTES = (
     "infer, train, stream: a whole sequence, all gradients of one, one step with the state carried on.",
-    "N,T,D,H: sequences, steps, input features, units. Medians; outputs were compared before they were timed.",
+    "N,T,D,H: sequences, steps, input features, units. Medians.",
     "of sgemm: our operations a second over those of a large product in NumPy's BLAS on as many cores.",
 )
-RATIO = "ratio: the fastest peer's time over ours, the median of rounds that they took in turn; above 1 we are faster."
+RATIO = (
+    "ratio: the fastest peer's time over ours, the median of rounds that they took in turn; above 1 we are faster. "
+    "All outputs were compared before."
+)
 TASKS = {"inference": "infer", "training": "train", "streaming": "stream"}
 NARROW = {"onnxruntime": "onnx\nruntime", "GFLOP/s": "GFLOP\n/s", "of sgemm": "of\nsgemm"}
 """Parted names: the table fits into 80 columns."""

@@ -9,11 +9,11 @@ Common arrays (contiguous, one float type):
 
 =============  ===================  ===================================================================================
 gates          (M, B * 4 * L)       rows in blocks ``i f g o`` of L units each; padding units included. Pre-activations
-                                    are in the units of `GATE_UNITS`, for which the weights are packed
+                                    are in the units of `kernels.gates.GATE_UNITS`, for which the weights are packed
 hidden         (N + M, H)           row n is h0 of sequence n; row N + m is h after row m: no first-step branch
 cells          (N + M, B * L)       the same for c
 batch_sizes    (T,) int64           sequences alive at each step, never rising
-recurrent      (B * H * 4 * L,)     W_hh in blocks, see `pack_gates`
+recurrent      (B * H * 4 * L,)     W_hh in blocks, see `kernels.gates.pack_gates`
 =============  ===================  ===================================================================================
 
 A block is a panel of the packed product: its 4 * L columns are the i, f, g, o of the same L units, so that the four
@@ -22,109 +22,20 @@ pre-activations of a unit come out side by side.
 A call handles the sequences from `begin` to `end` for all steps: cores share no state and never wait for each other.
 """
 
-import numpy as np
-
-from ..simd.tile import COLUMNS, transpose
-from ..simd.vector import fma, lanes_of, load, load_n, splat, store, store_n
+from ..simd.tile import COLUMNS
+from ..simd.vector import fma, lanes_of, load, splat, store, store_n
 from ._jit import jit, jit_inline, jit_inner
-from .activations import LOG2E, exp2_minus_1, expm1_twice, one_plus_exp2, tanh
+from .activations import exp2_minus_1, expm1_twice, one_plus_exp2, tanh
 from .gemm import SAME_FOR_ALL, panel_product, product, row_times_panel
 
 __all__ = [
-    "GATE_UNITS",
     "backward",
     "forward",
     "gradient_of_h",
     "infer",
-    "pack_gates",
-    "pack_gates_transposed",
     "pointwise",
     "pointwise_back",
-    "unpack_gates",
 ]
-
-
-GATE_UNITS = np.array([-LOG2E, -LOG2E, 2.0 * LOG2E, -LOG2E])
-"""What the weights of i, f, g and o are multiplied by: a gate then needs ``2**a`` and nothing before it."""
-
-
-# --- layouts: the only place that knows how gates are ordered inside --------------------------------------------------
-
-
-@jit
-def pack_gates(w, k, units, scales, packed, begin, end):
-    """Pack the blocks `begin` to `end` of a weight (4H, K), gates i f g o in rows, into panels (K, 4 * L).
-
-    Bias vectors are the case K = 1.
-
-    w       (4H * K,)         float, in
-    scales  (4,) float64, in  a factor for each gate
-    packed  (B * K * 4 * L,)  float, out; zeros for padding units
-    """
-    width = lanes_of(packed)
-    for first in range(begin * width, end * width, width):
-        whole = first + width <= units
-        for gate in range(4):
-            source = (gate * units + first) * k
-            place = first * 4 * k + gate * width
-            for c in range(0, k, width):
-                if whole and c + width <= k:
-                    transpose(w, source + c, k, scales[gate], packed, place + c * 4 * width, 4 * width)
-                    continue
-                for lane in range(width):
-                    for i in range(c, min(c + width, k)):
-                        exists = first + lane < units
-                        packed[place + i * 4 * width + lane] = (
-                            w[source + lane * k + i] * scales[gate] if exists else 0.0
-                        )
-
-
-@jit
-def pack_gates_transposed(w, n, units, packed, begin, end):
-    """Pack a weight (4H, N) as the right operand of a product over gates: panels (B * 4 * L, 4 * L) of its columns.
-
-    The panels `begin` to `end`.
-
-    w       (4H * N,)                             float, in
-    packed  (ceil(N / 4L) * (B * 4 * L) * 4 * L,)  float, out; zeros for padding
-    """
-    width = lanes_of(packed)
-    wide = COLUMNS * width
-    place = begin * ((units + width - 1) // width * 4 * width) * wide
-    for c in range(begin * wide, end * wide, wide):
-        for first in range(0, units, width):
-            for gate in range(4):
-                for unit in range(first, first + width):
-                    source = (gate * units + unit) * n + c
-                    for v in range(0, wide, width):
-                        count = n - c - v if unit < units else 0
-                        if count >= width:
-                            store(packed, place, load(w, source + v))
-                        elif count > 0:
-                            store(packed, place, load_n(w, source + v, count))
-                        else:
-                            store(packed, place, splat(packed, 0.0))
-                        place += width
-
-
-@jit
-def unpack_gates(packed, k, units, w, begin, end):
-    """Copy the blocks `begin` to `end` of rows in the order of the columns of `gates` into torch's order.
-
-    packed  (B * 4 * L * K,)  float, in
-    w       (4H * K,)         float, out
-    """
-    width = lanes_of(packed)
-    for first in range(begin * width, end * width, width):
-        for gate in range(4):
-            for unit in range(first, min(first + width, units)):
-                source = (first * 4 + gate * width + unit - first) * k
-                target = (gate * units + unit) * k
-                for c in range(0, k, width):
-                    if c + width <= k:
-                        store(w, target + c, load(packed, source + c))
-                    else:
-                        store_n(w, target + c, load_n(packed, source + c, k - c), k - c)
 
 
 # --- forward ----------------------------------------------------------------------------------------------------------
@@ -277,7 +188,7 @@ def infer(
                                   others out. With `h_back` (of a dense batch) the other way round: rows M to M + N in,
                                   and each step's rows stand before those of the step before
     cells    (N * B * L,)         float, in: c0; out: c after each sequence's last step
-    packed   (B * D * 4 * L,)     float, in: W_ih in blocks, see `pack_gates`
+    packed   (B * D * 4 * L,)     float, in: W_ih in blocks, see `kernels.gates.pack_gates`
     bias     (B * 4 * L,)         float, in: b_ih + b_hh in blocks
     height   rows of a chunk, at least end - begin
     scratch  (height * (B * 4 * L + D),)  float, overwritten: the gate rows, then the input rows of a chunk
@@ -409,7 +320,7 @@ def backward(gates, dy, units, batch_sizes, cells, dc, transposed, dh, begin, en
     dy          (M, H)      float, in: gradient of each h, that of the final h added to its row
     cells       in
     dc          (N, B * L)  float, in: gradient of each final c, zeros for padding units; out: gradient of c0
-    transposed  W_hh as the right operand over gates, see `pack_gates_transposed`
+    transposed  W_hh as the right operand over gates, see `kernels.gates.pack_gates_transposed`
     dh          (N, B * L)  float, overwritten; zeros for padding units stay
     """
     width = lanes_of(gates)

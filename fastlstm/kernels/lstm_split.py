@@ -233,7 +233,7 @@ def backward_split(
     dy          (M, H)         float, in: gradient of each h, that of the final h added to its row
     cells       (N + M, B * L) float, in
     dc          (N, B * L)     float, in: gradient of each final c, zeros for padding units
-    transposed  W_hh as the right operand over gates, see `kernels.lstm.pack_gates_transposed`
+    transposed  W_hh as the right operand over gates, see `kernels.gates.pack_gates_transposed`
     da          (M, B * 4 * L) float, out: the gradients of a_i, a_f, a_g, a_o, when all cores are done
     dcs         (M, B * L)     float, out: the gradient of the c before each row; the first N rows are those of c0
     bounds      (P + 1,) int64, in   panels of 4 * L units that each core owns, as blocks in `forward_split`

@@ -10,6 +10,7 @@ from ..errors import OptionError, ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
 from ..kernels.scratch import aligned, borrowed
+from . import shared_units
 from .base import Gradients, Layer, OfTable, Run
 from .lstm import LSTM, LSTMCache, LSTMState
 
@@ -142,7 +143,7 @@ class Bidirectional(Layer):
                 None if states[1] is None else states[1].c,
             ),
         )
-        cost, size = sum(call.cost for call in calls), max(call.scratch for call in calls)
+        cost, size = 2 * shared_units.cost_of(total, units, x.features), max(call.scratch for call in calls)
         parts = team.threads_for(cost, 2 * count)
 
         def run(memory: NDArray[Any], begin: int, end: int) -> None:

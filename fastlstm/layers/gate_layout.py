@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels import gemm, team
-from ..kernels import lstm as kernels
+from ..kernels import gates, gemm, team
 from ..kernels.scratch import aligned
 from ..simd.host import REGISTERS
 from .products import NS_PER_COPY, panels_size
@@ -25,8 +24,8 @@ def in_blocks(weight: NDArray[Any], units: int) -> NDArray[Any]:
     k, width = weight.size // (4 * units), 4 * stride_of(units, weight.dtype)
     out = aligned((width * k,), weight.dtype)
     team.share(
-        kernels.pack_gates,
-        *(weight.reshape(-1), k, units, kernels.GATE_UNITS, out),
+        gates.pack_gates,
+        *(weight.reshape(-1), k, units, gates.GATE_UNITS, out),
         count=width // gemm.panel_width(weight.dtype),
         cost=NS_PER_COPY * out.size,
     )
@@ -38,7 +37,7 @@ def in_panels(weight: NDArray[Any], units: int, take: Any, *key: Any) -> NDArray
     k, dtype = weight.shape[1], weight.dtype
     out: NDArray[Any] = take(*key, shape=(panels_size(4 * stride_of(units, dtype), k, dtype),), dtype=dtype)
     team.share(
-        kernels.pack_gates_transposed,
+        gates.pack_gates_transposed,
         *(weight.reshape(-1), k, units, out),
         count=gemm.panels(k, dtype),
         cost=NS_PER_COPY * out.size,
@@ -50,7 +49,7 @@ def in_torchs_order(blocks: NDArray[Any], units: int, out: NDArray[Any]) -> NDAr
     """Write the rows (B * 4 * L, K) of a gradient in blocks to `out` (4H, K), and return it."""
     width = 4 * stride_of(units, out.dtype)
     team.share(
-        kernels.unpack_gates,
+        gates.unpack_gates,
         *(blocks.reshape(-1), blocks.size // width, units, out.reshape(-1)),
         count=width // gemm.panel_width(out.dtype),
         cost=NS_PER_COPY * blocks.size,

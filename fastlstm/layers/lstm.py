@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..data.numbers import as_numbers
-from ..data.packed import Batch, Packed
+from ..data.packed import Batch, Lookup, Packed
 from ..errors import ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
@@ -60,7 +60,6 @@ class Inference(NamedTuple):
     arguments: tuple[Any, ...]
     cells: NDArray[Any]  # (N, B * L): c0, after the call the final c
     scratch: int  # elements that each core needs
-    cost: float  # nanoseconds on one core
 
 
 class LSTM(Layer):
@@ -177,9 +176,11 @@ class LSTM(Layer):
             weights = self._weights = _Weights(*(in_blocks(part, self.units) for part in parts))
         return weights
 
-    def folds(self, x: Packed) -> bool:
-        """Tell whether the products of all rows of a table cost less than those of the batch's rows."""
-        return x.lookup is not None and 2 * len(x.lookup.table) <= x.total
+    @staticmethod
+    def foldable(x: Packed) -> Lookup | None:
+        """Return what the rows are made of, if the products of the whole table cost less than those of the rows."""
+        lookup = x.lookup
+        return lookup if lookup is not None and 2 * len(lookup.table) <= x.total else None
 
     def folded(self, table: NDArray[Any], edition: object) -> NDArray[Any]:
         """Return ``W_ih e + b`` of every row e of a table: (V, B * 4 * L), kept until one of them changes."""
@@ -216,7 +217,8 @@ class LSTM(Layer):
         return x.with_rows(rows), LSTMState(h, c), cache
 
     def _infer(self, x: Packed, hidden: NDArray[Any], c0: NDArray[Any] | None) -> NDArray[Any]:
-        count, units, cost = x.sequences, self.units, self.cost(x)
+        count, units = x.sequences, self.units
+        cost = shared_units.cost_of(x.total, units, x.features)
         if shared_units.worth_it(x, units, self.stride, cost):
             cells = aligned((len(hidden), self.stride), self.dtype)
             _start(cells[:count], c0)
@@ -238,10 +240,6 @@ class LSTM(Layer):
                 )
         return call.cells[:, :units]
 
-    def cost(self, x: Packed) -> float:
-        """Estimate the nanoseconds that inference takes on one core."""
-        return 0.08 * x.total * self.units * (self.units + x.features + 32)
-
     def inference(
         self, x: Packed, hidden: NDArray[Any], h_width: int, h_back: bool, c0: NDArray[Any] | None
     ) -> Inference:
@@ -252,8 +250,8 @@ class LSTM(Layer):
             cells[:, :units] = c0
         height = max(count, min(shared_units.CHUNK_ELEMENTS // (4 * stride), x.total))
         weights = self.packed()
-        if x.lookup is not None and self.folds(x):
-            inputs = self.folded(x.lookup.table, x.lookup.edition).reshape(-1), 0, 0, 0, features, x.lookup.ids
+        if (lookup := self.foldable(x)) is not None:
+            inputs = self.folded(lookup.table, lookup.edition).reshape(-1), 0, 0, 0, features, lookup.ids
         else:
             inputs = *x.strided(), features, _NO_IDS
         return Inference(
@@ -263,7 +261,6 @@ class LSTM(Layer):
             ),
             cells,
             -(-height * (4 * stride + features) // 16) * 16,  # the next one's begins on a cache line
-            self.cost(x),
         )
 
     def _train(
@@ -275,15 +272,14 @@ class LSTM(Layer):
         cells = take(self, "cells", shape=(count + x.total, stride), dtype=self.dtype)
         _start(cells[:count], c0)
         input_mask = recurrent_mask = None
-        cost = 0.08 * x.total * units * (units + 32)
+        cost = shared_units.cost_of(x.total, units, 0)
         # by shapes alone, not by how many cores there are: a folded batch adds up its gradients in another order
-        fold = x.lookup is not None and self.folds(x) and not self.dropout
-        shared = not fold and not self.recurrent_dropout and shared_units.worth_it(x, units, stride, cost)
-        if fold:
-            assert x.lookup is not None
-            table = take(self, "table", shape=(len(x.lookup.table), 4 * stride), dtype=self.dtype)
-            times(x.lookup.table, weights.input, weights.bias, table)
-            team.share(gather, table, x.lookup.ids, gates, count=x.total, cost=0.1 * gates.size)
+        lookup = None if self.dropout else self.foldable(x)
+        shared = lookup is None and not self.recurrent_dropout and shared_units.worth_it(x, units, stride, cost)
+        if lookup is not None:
+            table = take(self, "table", shape=(len(lookup.table), 4 * stride), dtype=self.dtype)
+            times(lookup.table, weights.input, weights.bias, table)
+            team.share(gather, table, lookup.ids, gates, count=x.total, cost=0.1 * gates.size)
         else:
             rows = x.rows_in(lambda shape: take(self, "x", shape=shape, dtype=self.dtype))
             if self.dropout:
@@ -348,7 +344,7 @@ class LSTM(Layer):
         zeros = padded_bias(None, max(units, x.features), dtype)
         dh0 = take(self, "dh0", shape=(count, units), dtype=dtype)
         before = hidden  # what the recurrent product read
-        cost = 0.08 * x.total * units * (units + 32)
+        cost = shared_units.cost_of(x.total, units, 0)
         if recurrent_mask is None:
             if shared_units.worth_it(x, units, stride, cost):
                 da = take(self, "da", shape=gates.shape, dtype=dtype)

@@ -11,7 +11,7 @@ from ..kernels.lstm_split import PROGRESS_STRIDE, backward_split, forward_split
 from ..kernels.scratch import borrowed
 from ..simd.host import REGISTERS
 
-__all__ = ["CHUNK_ELEMENTS", "FEW", "backward", "forward", "step_cost", "worth_it"]
+__all__ = ["CHUNK_ELEMENTS", "FEW", "backward", "cost_of", "forward", "step_cost", "worth_it"]
 
 CHUNK_ELEMENTS = 1 << 17
 """Gate values that inference computes at once: they stay in the L2 cache until their steps have read them."""
@@ -22,18 +22,23 @@ FEW = 4
 _STEPS = 8
 """Steps of a whole sequence below which the other core would come too late for its share of the units."""
 
-_WEIGHTS = 1 << 16
-"""Recurrent weights from which on sharing the units of a step pays for meeting after it: those of 128 units."""
+_WEIGHTS = 1 << 17
+"""Recurrent weights from which on sharing the units of a step pays for meeting after it. 128 units have half as many:
+they gain a fifth where both cores are free, and take twice the time where a neighbour has one of them."""
 
 
 _NS_PER_BYTE = 0.0125
 """Of weights that a single step reads: 80 GB/s, the L3 cache's."""
 
 
+def cost_of(rows: int, units: int, features: int) -> float:
+    """Estimate the nanoseconds of arithmetic, on one core, of `rows` steps that read so many features besides h."""
+    return 0.08 * rows * units * (units + features + 32)
+
+
 def step_cost(batch: int, units: int, features: int, itemsize: int) -> float:
     """Estimate the nanoseconds that one step takes on one core: its arithmetic, or reading the weights."""
-    weights = 4 * units * (units + features)
-    return max(0.02 * batch * (weights + 128 * units), _NS_PER_BYTE * itemsize * weights)
+    return max(cost_of(batch, units, features), _NS_PER_BYTE * itemsize * 4 * units * (units + features))
 
 
 def worth_it(x: Packed, units: int, stride: int, cost: float) -> bool:

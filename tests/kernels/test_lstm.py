@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastlstm.data.packed import pack
+from fastlstm.kernels import gates as layout
 from fastlstm.kernels import gemm, lstm
 from fastlstm.kernels.lstm_split import PROGRESS_STRIDE, backward_split, forward_split
 from fastlstm.simd.host import REGISTERS
@@ -39,8 +40,8 @@ class Batch:
 
     def in_blocks(self, w, k):
         out = np.full(4 * self.stride * k, np.nan, self.dtype)
-        lstm.pack_gates(
-            np.ascontiguousarray(w).reshape(-1), k, self.units, lstm.GATE_UNITS, out, 0, self.stride // self.lanes
+        layout.pack_gates(
+            np.ascontiguousarray(w).reshape(-1), k, self.units, layout.GATE_UNITS, out, 0, self.stride // self.lanes
         )
         return out
 
@@ -48,7 +49,7 @@ class Batch:
         n = w.shape[1]
         size = gemm.panels(n, self.dtype) * gemm.panel_width(self.dtype) * 4 * self.stride
         out = np.full(size, np.nan, self.dtype)
-        lstm.pack_gates_transposed(w.reshape(-1), n, self.units, out, 0, gemm.panels(n, self.dtype))
+        layout.pack_gates_transposed(w.reshape(-1), n, self.units, out, 0, gemm.panels(n, self.dtype))
         return out
 
     def gates_of(self, blocks):
@@ -148,11 +149,11 @@ def test_unpacking_gates_undoes_packing(units, k, dtype):
     blocks = -(-units // lanes)
     w = np.arange(1, 4 * units * k + 1, dtype=dtype).reshape(4 * units, k)
     packed = np.full(blocks * k * 4 * lanes, np.nan, dtype)
-    lstm.pack_gates(w.reshape(-1), k, units, np.ones(4), packed, 0, blocks)
+    layout.pack_gates(w.reshape(-1), k, units, np.ones(4), packed, 0, blocks)
     assert (packed == 0).sum() == packed.size - w.size  # padding, and nothing else, is zero
     rows = packed.reshape(blocks, k, 4 * lanes).transpose(0, 2, 1)  # as columns of `gates`: (B * 4 * L, K)
     back = np.full_like(w, np.nan)
-    lstm.unpack_gates(np.ascontiguousarray(rows).reshape(-1), k, units, back.reshape(-1), 0, blocks)
+    layout.unpack_gates(np.ascontiguousarray(rows).reshape(-1), k, units, back.reshape(-1), 0, blocks)
     assert_bitwise_equal(back, w)
 
 
@@ -161,7 +162,7 @@ def test_a_block_holds_the_four_gates_of_the_same_units(dtype):
     units = lanes + 1
     w = np.add.outer(np.arange(4) * 1000, np.arange(1, units + 1)).astype(dtype)  # gate * 1000 + unit + 1
     packed = np.empty(2 * 4 * lanes, dtype)
-    lstm.pack_gates(w.reshape(-1), 1, units, np.ones(4), packed, 0, 2)
+    layout.pack_gates(w.reshape(-1), 1, units, np.ones(4), packed, 0, 2)
     blocks = packed.reshape(2, 4, lanes)
     for gate in range(4):
         assert_bitwise_equal(blocks[0, gate], w[gate, :lanes])
@@ -179,14 +180,14 @@ def test_transposed_packing_multiplies_rows_of_gates(units, n, seed, dtype):
     size = gemm.panels(n, w.dtype) * gemm.panel_width(w.dtype)
     panels, out = np.full(size * width, np.nan, dtype), np.empty((3, n), dtype)
     for begin, end in pairwise([0, 1, gemm.panels(n, w.dtype)]):
-        lstm.pack_gates_transposed(w.reshape(-1), n, units, panels, begin, end)
+        layout.pack_gates_transposed(w.reshape(-1), n, units, panels, begin, end)
     gemm.product(blocks, width, panels, width, np.zeros(size, dtype), out, n, n, 0, 3)
     assert_gradients_close(out, da.astype(np.float64) @ w.astype(np.float64), bound=2000 * np.finfo(dtype).eps)
 
 
 def _row_in_blocks(row, units, width):
     out = np.empty(width, row.dtype)
-    lstm.pack_gates(row, 1, units, np.ones(4), out, 0, width // gemm.panel_width(row.dtype))
+    layout.pack_gates(row, 1, units, np.ones(4), out, 0, width // gemm.panel_width(row.dtype))
     return out
 
 

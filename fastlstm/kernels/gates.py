@@ -1,0 +1,92 @@
+"""The LSTM's weights in blocks: the i, f, g, o of the same L units side by side, and back in torch's order.
+
+Letters as in ``kernels/lstm.py``.
+"""
+
+import numpy as np
+
+from ..simd.tile import COLUMNS, transpose
+from ..simd.vector import lanes_of, load, load_n, splat, store, store_n
+from ._jit import jit
+from .activations import LOG2E
+
+__all__ = ["GATE_UNITS", "pack_gates", "pack_gates_transposed", "unpack_gates"]
+
+GATE_UNITS = np.array([-LOG2E, -LOG2E, 2.0 * LOG2E, -LOG2E])
+"""What the weights of i, f, g and o are multiplied by: a gate then needs ``2**a`` and nothing before it."""
+
+
+@jit
+def pack_gates(w, k, units, scales, packed, begin, end):
+    """Pack the blocks `begin` to `end` of a weight (4H, K), gates i f g o in rows, into panels (K, 4 * L).
+
+    Bias vectors are the case K = 1.
+
+    w       (4H * K,)         float, in
+    scales  (4,) float64, in  a factor for each gate
+    packed  (B * K * 4 * L,)  float, out; zeros for padding units
+    """
+    width = lanes_of(packed)
+    for first in range(begin * width, end * width, width):
+        whole = first + width <= units
+        for gate in range(4):
+            source = (gate * units + first) * k
+            place = first * 4 * k + gate * width
+            for c in range(0, k, width):
+                if whole and c + width <= k:
+                    transpose(w, source + c, k, scales[gate], packed, place + c * 4 * width, 4 * width)
+                    continue
+                for lane in range(width):
+                    for i in range(c, min(c + width, k)):
+                        exists = first + lane < units
+                        packed[place + i * 4 * width + lane] = (
+                            w[source + lane * k + i] * scales[gate] if exists else 0.0
+                        )
+
+
+@jit
+def pack_gates_transposed(w, n, units, packed, begin, end):
+    """Pack a weight (4H, N) as the right operand of a product over gates: panels (B * 4 * L, 4 * L) of its columns.
+
+    The panels `begin` to `end`.
+
+    w       (4H * N,)                             float, in
+    packed  (ceil(N / 4L) * (B * 4 * L) * 4 * L,)  float, out; zeros for padding
+    """
+    width = lanes_of(packed)
+    wide = COLUMNS * width
+    place = begin * ((units + width - 1) // width * 4 * width) * wide
+    for c in range(begin * wide, end * wide, wide):
+        for first in range(0, units, width):
+            for gate in range(4):
+                for unit in range(first, first + width):
+                    source = (gate * units + unit) * n + c
+                    for v in range(0, wide, width):
+                        count = n - c - v if unit < units else 0
+                        if count >= width:
+                            store(packed, place, load(w, source + v))
+                        elif count > 0:
+                            store(packed, place, load_n(w, source + v, count))
+                        else:
+                            store(packed, place, splat(packed, 0.0))
+                        place += width
+
+
+@jit
+def unpack_gates(packed, k, units, w, begin, end):
+    """Copy the blocks `begin` to `end` of rows in the order of the columns of `gates` into torch's order.
+
+    packed  (B * 4 * L * K,)  float, in
+    w       (4H * K,)         float, out
+    """
+    width = lanes_of(packed)
+    for first in range(begin * width, end * width, width):
+        for gate in range(4):
+            for unit in range(first, min(first + width, units)):
+                source = (first * 4 + gate * width + unit - first) * k
+                target = (gate * units + unit) * k
+                for c in range(0, k, width):
+                    if c + width <= k:
+                        store(w, target + c, load(packed, source + c))
+                    else:
+                        store_n(w, target + c, load_n(packed, source + c, k - c), k - c)
