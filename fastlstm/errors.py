@@ -42,7 +42,3 @@ class LogFileError(FastLSTMError, OSError):
 
 class DifferentOutputError(FastLSTMError, AssertionError):
     """A contender of a benchmark computes something else: its time would mean nothing."""
-
-
-class MissingExtraError(FastLSTMError, ImportError):
-    """A feature needs an optional dependency; the message names the extra to install."""
