@@ -29,6 +29,14 @@ cdef extern from "_beam_rows.h":
     double row_long_exp_sum_f32(const float* x, Py_ssize_t n, float top) noexcept nogil
     double row_long_exp_sum_f64(const double* x, Py_ssize_t n, double top) noexcept nogil
 
+cdef extern from "_turn.h":
+    void turn_hold() noexcept nogil
+    void turn_leave() noexcept nogil
+    void turn_await() noexcept nogil
+    void turn_lend(int to) noexcept nogil
+    void turn_return(int to) noexcept nogil
+    int TURN_MODEL, TURN_CALLER
+
 cpdef enum Fault:
     FINE = 0
     NOT_A_NUMBER = 1
@@ -57,6 +65,26 @@ cdef Fault measure_row(const real* x, Py_ssize_t n, bint normalized, real* maxim
         else:
             lse[0] = top + log(row_long_exp_sum_f64(x, n, top))
     return Fault.FINE
+
+
+def begin_search():
+    """Tell other searches that this thread is in Python for a moment, so that they do not ask for the GIL in vain."""
+    turn_return(TURN_CALLER)
+
+
+def end_search():
+    """What follows is the caller's own."""
+    turn_lend(TURN_CALLER)
+
+
+def begin_model():
+    """What follows is the step function's."""
+    turn_lend(TURN_MODEL)
+
+
+def end_model():
+    """It has returned."""
+    turn_return(TURN_MODEL)
 
 
 @cython.final
@@ -204,6 +232,7 @@ cdef class BeamCore:
             search.allow_ids = self.int64s_of("allow_ids", allowed[2])
         self.make_room()
         with nogil:
+            turn_leave()
             for r in range(search.rows):
                 fault = measure_row(&logits[r, 0], search.vocab, search.normalized, &maxima[r, 0], &lse[r])
                 if fault != Fault.FINE:
@@ -215,6 +244,8 @@ cdef class BeamCore:
                         pick(search, lane, 0, search.n_live[lane], search.width)
                         commit(search, lane, False)
                     charge(search, lane)
+            turn_await()
+        turn_hold()
         return fault, bad_row
 
     cdef int make_room(self) except -1:

@@ -143,7 +143,6 @@ def beam_search(
     """
     constraints = Constraints() if constraints is None else constraints
     options = BeamOptions() if options is None else options
-    tokens, single = start_tokens(CALLER, start)
     search = {
         "beam_width": beam_width,
         "max_length": max_length,
@@ -152,9 +151,14 @@ def beam_search(
         "length_penalty": length_penalty,
         "early_stopping": early_stopping,
     }
-    plan = make_plan(CALLER, len(tokens), search, constraints, options)
-    core = _search(step, tokens, state, plan, constraints, options)
-    found = [_hypotheses(core, plan, n) for n in range(len(tokens))]
+    _beam.begin_search()
+    try:
+        tokens, single = start_tokens(CALLER, start)
+        plan = make_plan(CALLER, len(tokens), search, constraints, options)
+        core = _search(step, tokens, state, plan, constraints, options)
+        found = [_hypotheses(core, plan, n) for n in range(len(tokens))]
+    finally:
+        _beam.end_search()
     return found[0] if single else found
 
 
@@ -173,12 +177,15 @@ def _search(
     allowed = AllowedIds(plan, constraints.allowed)
     for length in range(plan.max_length):
         rows = len(tokens)
+        _beam.begin_model()
         logits, state, *more = call_step(CALLER, step, tokens, state, "attention" if plan.coverage_penalty else "")
+        _beam.end_model()
         logits = float_matrix(CALLER, "logits", logits, rows, core.vocab if core is not None else None)
         if core is None:
             vocab = logits.shape[1]
             plan.check_ids(vocab)
-            core = _beam.BeamCore(rows, vocab, replace(plan, width=useful_width(plan, vocab)))
+            width = useful_width(plan, vocab)
+            core = _beam.BeamCore(rows, vocab, plan if width == plan.width else replace(plan, width=width))
         bonus = None
         if plan.coverage_penalty:
             coverage = _covered(coverage, float_matrix(CALLER, "attention", more[0], rows, None))

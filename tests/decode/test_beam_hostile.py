@@ -175,3 +175,38 @@ def test_the_lock_is_released():
     stop.set()
     thread.join()
     assert min(longest_gap) < 0.5
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.001])
+def test_threads_that_take_turns(pause):
+    """Searches of several threads, one with a step that fails, find what each finds alone and wait for no one."""
+    tables = np.random.default_rng(0).normal(size=(3, 40, 40))
+
+    def search(place, failing=False):
+        def step(tokens, state):
+            if pause:
+                time.sleep(pause)
+            if failing and state > 3:
+                raise KeyError("broken model")
+            return tables[place][tokens], state + 1
+
+        return beam_search(step, [1, 2], state=0, beam_width=4, max_length=12)
+
+    def repeat(place):
+        for _ in range(5):
+            if place == 2:
+                with pytest.raises(KeyError):
+                    search(place, failing=True)
+            else:
+                found[place].append(search(place))
+
+    alone = [search(place) for place in range(2)]
+    found = [[], [], []]
+    threads = [threading.Thread(target=repeat, args=(place,), daemon=True) for place in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    for place in range(2):
+        assert found[place] == [alone[place]] * 5
