@@ -23,8 +23,10 @@ from ..errors import DifferentOutputError
 __all__ = ["LEAST_ROUNDS", "OURS", "Cell", "Contender", "time_cell", "time_cells", "turn"]
 
 OURS = "fastlstm"
-PAUSE = 0.003
-"""Seconds before a turn: GNU OpenMP's threads spin for about one millisecond after their work."""
+PAUSE, LONGEST_PAUSE = 0.012, 0.2
+"""Seconds before a turn, again and again until the last one's threads have stopped spinning: GNU OpenMP's do after one
+millisecond, ONNX Runtime's after forty. On two cores they would take half of the next one's. (A thread's work is
+counted every 4 ms or 10.)"""
 LEAST_ROUNDS, MOST_ROUNDS = 3, 15
 LONGEST_TURN = 0.03
 """Seconds that a turn repeats a short call."""
@@ -116,7 +118,7 @@ def race(
                 break
             start = place % len(racers)  # nobody always follows the same one
             for racer in racers[start:] + racers[:start]:
-                time.sleep(PAUSE)
+                pause()
                 take = racer.turn or partial(turn, racer.call)
                 times[racer.name].append(statistics.median(take(length, first[racer.name] < length)))
             began, now = now, time.perf_counter()
@@ -124,6 +126,16 @@ def race(
     finally:
         gc.enable()
     return times | {c.name: [first[c.name]] * len(times[racers[0].name]) for c in contenders if c.once}
+
+
+def pause() -> None:
+    """Sleep until this process rests too."""
+    end = time.perf_counter() + LONGEST_PAUSE
+    busy = 1.0
+    while busy > 0.2 and time.perf_counter() < end:
+        began, worked = time.perf_counter(), time.process_time()
+        time.sleep(PAUSE)
+        busy = (time.process_time() - worked) / (time.perf_counter() - began)
 
 
 def turn(call: Callable[[], Any], seconds: float, warm: bool) -> list[float]:

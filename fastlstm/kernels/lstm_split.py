@@ -21,7 +21,7 @@ from ._jit import jit, jit_inner
 from .gemm import SAME_FOR_ALL, panel_product
 from .lstm import gradient_of_h, pointwise, pointwise_back
 
-__all__ = ["PROGRESS_STRIDE", "backward_split", "forward_split"]
+__all__ = ["PROGRESS_STRIDE", "backward_split", "blocks_of_step", "forward_split", "inputs_of_blocks"]
 
 PROGRESS_STRIDE = 16
 """Elements between the progress of two cores: 128 bytes, what CPUs fetch at once."""
@@ -71,10 +71,27 @@ def _number_of(bounds, begin):
 
 
 @jit_inner
-def _blocks_of_step(
-    gates, g_row, g_stride, hidden, h_from, h_to, units, recurrent, cells, stride, kept, row, count, first, last, turn
+def blocks_of_step(
+    gates,
+    g_row,
+    g_stride,
+    hidden,
+    h_from,
+    h_to,
+    units,
+    recurrent,
+    cells,
+    c_from,
+    c_to,
+    stride,
+    kept,
+    row,
+    count,
+    first,
+    last,
+    turn,
 ):
-    """Take `count` sequences one step on in the blocks `first` to `last`.
+    """Take `count` sequences one step on in the blocks `first` to `last`; from these rows of h and c to those.
 
     `gates` holds ``W_ih x + b`` of these; `kept`, if not empty, gets the values of the gates in rows from `row`.
     """
@@ -91,14 +108,14 @@ def _blocks_of_step(
         for n in range(count):
             pointwise(
                 *(gates, g + n * g_stride),
-                *(cells, (h_from + n) * stride + unit, (h_to + n) * stride + unit),
+                *(cells, (c_from + n) * stride + unit, (c_to + n) * stride + unit),
                 *(hidden, (h_to + n) * units + unit, units - unit),
                 *(len(kept) > 0, kept, ((row + n) * stride + unit) * 4),
             )
 
 
 @jit_inner
-def _inputs(x, row, rows, features, packed, bias, gates, g_stride, first, last):
+def inputs_of_blocks(x, row, rows, features, packed, bias, gates, g_stride, first, last):
     """Write ``W_ih x + b`` of `rows` rows for the blocks `first` to `last`."""
     width = lanes_of(gates)
     for block in range(first, last):
@@ -151,13 +168,13 @@ def forward_split(
             while chunk_end < steps and used + batch_sizes[chunk_end] <= height:
                 used += batch_sizes[chunk_end]
                 chunk_end += 1
-            _inputs(x, row, used, features, packed, bias, scratch, wide, begin, end)
+            inputs_of_blocks(x, row, used, features, packed, bias, scratch, wide, begin, end)
         alive = batch_sizes[t]
         h_to = count + row
         h_from = h_to - (batch_sizes[t - 1] if t else count)
-        _blocks_of_step(
-            *(scratch, row - chunk_row, wide, hidden, h_from, h_to, units, recurrent, cells, stride, kept, row, alive),
-            *(begin, end, t),
+        blocks_of_step(
+            *(scratch, row - chunk_row, wide, hidden, h_from, h_to, units, recurrent, cells, h_from, h_to, stride),
+            *(kept, row, alive, begin, end, t),
         )
         if not alone and t < steps - 1:  # who has the last one only is waited for anyhow
             publish(progress, mine * PROGRESS_STRIDE, t + 1)
@@ -166,10 +183,10 @@ def forward_split(
                     first, last = bounds[part], bounds[part + 1]
                     theirs = 4 * width * (last - first)
                     own = scratch[height * wide :]
-                    _inputs(x, row, alive, features, packed, bias, own, theirs, first, last)
-                    _blocks_of_step(
-                        *(own, 0, theirs, hidden, h_from, h_to, units, recurrent, cells, stride, kept, row, alive),
-                        *(first, last, 0),
+                    inputs_of_blocks(x, row, alive, features, packed, bias, own, theirs, first, last)
+                    blocks_of_step(
+                        *(own, 0, theirs, hidden, h_from, h_to, units, recurrent, cells, h_from, h_to, stride),
+                        *(kept, row, alive, first, last, 0),
                     )
         row += alive
         t += 1

@@ -5,6 +5,7 @@ kernel on disjoint parts of the output. ``docs/design.md`` holds the measurement
 
 - A worker that has done its part looks for the next one for about 100 microseconds, then parks on a lock: in a loop of
   calls a second core is there within 10 microseconds instead of 20 to 90, and costs nothing when the loop is over.
+- While it looks it also follows: it takes chunks of work that a leader puts up, without the GIL, in a microsecond.
 - From several threads at once: one call gets the team, the others run serially beside it; none waits.
 - After ``fork``: the child begins with no team and makes its own.
 - A part that raises stops nothing: the team finishes, then the error goes to the caller.
@@ -18,12 +19,13 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import OptionError
 from ..simd.atomic import observe, publish, relax
 from ._jit import jit
 
-__all__ = ["get_num_threads", "set_num_threads", "share", "threads_for"]
+__all__ = ["Leader", "get_num_threads", "set_num_threads", "share", "threads_for"]
 
 SERIAL_BELOW = 300_000.0
 """Estimated nanoseconds of work below which waking a thread (20 to 90 microseconds) does not pay: 190 us took 260."""
@@ -41,8 +43,22 @@ _LOOKS = 5000
 _HAND_OVER = 500, 100
 """Looks of a caller for a worker to begin, and looks that this then needs to give back the GIL."""
 
-_POSTED, _BEGUN, _DONE = 0, 16, 32
-"""Places of a worker's words, each in cache lines of its own: the numbers of the last jobs in these states."""
+POSTED, BEGUN, DONE, LEFT, MADE, ROW = 0, 16, 32, 48, 64, 80
+"""Places of a core's words, each in cache lines of its own: the numbers of the last jobs in these states; of what a
+leader has put up for this core, the chunks that nobody has begun and those that somebody has finished."""
+
+MOST_FOLLOWERS = 15
+"""Workers that follow a leader: more would spend their time in telling each other."""
+
+TASK_WORDS = 15
+"""Words of what a leader has to say."""
+
+_STAKE, _REST = 0.001, (0.02, 1.0)
+"""Seconds that leading may lose, against working alone, before nothing is led for a while: seconds, the first time and
+at most. It loses where another has the second core: whoever follows is then put aside for a slice of 3 ms."""
+
+_LED_CLOSELY = 80e-6
+"""Seconds from what was led to what is led next within which followers are woken for what will come after it."""
 
 
 @jit
@@ -67,15 +83,17 @@ class _Worker:
     Words that both sides read without the GIL are in `_flags`; all else is read and written with it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, team: "_Team", number: int) -> None:
+        self._team, self._number = team, number
         self._wake = threading.Lock()  # a parked worker's
         self._end = threading.Lock()  # a parked caller's
         self._wake.acquire()
         self._end.acquire()
-        self._flags = np.zeros(48, np.int64)
+        follows = number <= MOST_FOLLOWERS
+        self._flags = team.words[number * ROW : (number + 1) * ROW] if follows else np.zeros(ROW, np.int64)
         self._job: tuple[int, Callable[[], None]] = 0, _nothing
         self._posted = self._finished = 0
-        self.parked = self._awaited = False
+        self.parked = self._awaited = self._stirred = False
         self.error: BaseException | None = None
         threading.Thread(target=self._run, name="fastlstm", daemon=True).start()
 
@@ -83,16 +101,14 @@ class _Worker:
         number = 0
         while True:
             number += 1
-            try:
-                here = self._meet(_DONE, number - 1, _POSTED, number, _LOOKS)
-            except BaseException:  # it could not be compiled: locks do without
-                here = False
-            if not here:
+            while not self._look(number):
                 self.parked = True
-                while self._posted < number:
+                while self._posted < number and not self._stirred:
                     self._wake.acquire()
-                self.parked = False
-            self._flags[_BEGUN] = number
+                self.parked = self._stirred = False
+                if self._posted >= number:
+                    break
+            self._flags[BEGUN] = number
             try:
                 which, job = self._job
                 if which == number:
@@ -105,6 +121,24 @@ class _Worker:
             if self._awaited:
                 _release(self._end)
 
+    def _look(self, number: int) -> bool:
+        """Look for a job and follow who leads; tell whether the job is there."""
+        follow = self._team.follow
+        try:
+            if follow is None or _threads > _CORES or self._number > MOST_FOLLOWERS:
+                return self._meet(DONE, number - 1, POSTED, number, _LOOKS)
+            kernel, like = follow
+            there: bool = kernel(self._team.words, self._team.task, self._team.task, like, self._number, number, _LOOKS)
+        except BaseException:  # it could not be compiled: locks do without
+            return False
+        return there
+
+    def stir(self) -> None:
+        """Let a parked worker look once more."""
+        if self.parked:
+            self._stirred = True
+            _release(self._wake)
+
     def _meet(self, say: int, value: int, look: int, until: int, looks: int, more: int = 0) -> bool:
         if _threads > _CORES:  # who looks would keep another from its work
             looks = more = 0
@@ -116,10 +150,10 @@ class _Worker:
         self._job = self._posted + 1, job
         self._posted += 1
         if self.parked:
-            self._flags[_POSTED] = self._posted
+            self._flags[POSTED] = self._posted
             _release(self._wake)
         else:  # it needs the GIL to begin: one that takes it while we hold it would go to sleep
-            self._meet(_POSTED, self._posted, _BEGUN, self._posted, *_HAND_OVER)
+            self._meet(POSTED, self._posted, BEGUN, self._posted, *_HAND_OVER)
 
     @property
     def busy(self) -> bool:
@@ -129,7 +163,7 @@ class _Worker:
     def wait(self) -> None:
         """Return when the last job is over."""
         if self.busy:
-            self._meet(_POSTED, self._posted, _DONE, self._posted, _LOOKS)
+            self._meet(POSTED, self._posted, DONE, self._posted, _LOOKS)
         while self.busy:
             self._awaited = True
             _release(self._wake)  # an interrupt may have come before `start` did it
@@ -151,10 +185,33 @@ class _Team:
         self.lock = threading.Lock()
         self.workers: list[_Worker] = []
         self.asked, self.answer = 0.0, False
+        self.words = np.zeros((1 + MOST_FOLLOWERS) * ROW, np.int64)
+        self.task = np.zeros(TASK_WORDS, np.int64)  # of the step that is led, or was last
+        self.follow: tuple[Callable[..., bool], NDArray[Any]] | None = None  # kernel, and an array of its type
+        self.led = 0.0  # when
+        self.lost = self.rest = self.rests_until = 0.0
 
     def grow(self, count: int) -> None:
         while len(self.workers) < count:
-            self.workers.append(_Worker())
+            self.workers.append(_Worker(self, len(self.workers) + 1))
+
+    def judge(self, loss: float) -> None:
+        """Take into account by how many seconds leading was slower, this time, than working alone."""
+        self.lost = max(self.lost + loss, -_STAKE)
+        if self.lost > _STAKE:
+            self.lost, self.rest = 0.0, min(max(2 * self.rest, _REST[0]), _REST[1])
+            self.rests_until = self.led + self.rest
+        elif self.lost == -_STAKE:
+            self.rest = 0.0
+
+    def follow_with(self, kernel: Callable[..., bool], like: NDArray[Any]) -> None:
+        """Let workers follow by this kernel from now on, and no more by the one for another type."""
+        self.follow = kernel, like
+        for worker in self.workers:
+            worker.wait()
+            worker.start(_nothing)
+        for worker in self.workers:
+            worker.wait()
 
     def worth_waking(self, count: int, cost: float) -> bool:
         """Tell whether `count` workers look for jobs now, or would be in time for the calls that follow this one.
@@ -304,6 +361,56 @@ def share(
             _join(started)
     finally:
         team.lock.release()
+
+
+class Leader:
+    """Short work that comes again and again, done together with those who look for some, if that is faster.
+
+    Followers begin without the GIL, in a microsecond: it pays from 20 microseconds on.
+
+    Parameters
+    ----------
+    kernel : callable
+        ``kernel(words, task, next_task, like, row, until, looks)``, as `kernels.lstm_step.take_steps`.
+    like : array of float
+        Tells the kernel's type.
+    cores : int
+        At most so many take part.
+    """
+
+    def __init__(self, kernel: Callable[..., bool], like: NDArray[Any], cores: int) -> None:
+        self._kernel, self._like, self._followers = kernel, like, cores - 1
+        self._words = np.zeros(cores * ROW, np.int64)  # to work alone with
+        self._task = np.zeros(TASK_WORDS, np.int64)
+        self._alone = np.inf  # seconds that it takes alone
+
+    def lead(self, task: NDArray[np.int64]) -> None:
+        """Do what a task says; arrays whose addresses it holds must live until this returns."""
+        team, began = _team, time.perf_counter()
+        if began < team.rests_until or _threads > _CORES or not team.lock.acquire(blocking=False):
+            self._kernel(self._words, self._task, task, self._like, 0, 0, 0)
+            self._was_alone(time.perf_counter() - began)
+            return
+        try:
+            if team.follow is None or team.follow[1].dtype != self._like.dtype:
+                team.follow_with(self._kernel, self._like)
+            closely = began - team.led < _LED_CLOSELY
+            if closely:
+                with suppress(RuntimeError):  # no thread can be started: the leader does without
+                    team.grow(self._followers)
+                for worker in team.workers[: self._followers]:
+                    worker.stir()
+            self._kernel(team.words, team.task, task, self._like, 0, 0, 0)
+            team.led = time.perf_counter()
+            if closely:
+                team.judge(team.led - began - self._alone)
+            else:
+                self._was_alone(team.led - began)
+        finally:
+            team.lock.release()
+
+    def _was_alone(self, seconds: float) -> None:
+        self._alone = min(seconds, 1.1 * self._alone)  # not the fastest ever: machines heat up
 
 
 def _join(workers: list[_Worker]) -> None:

@@ -46,7 +46,7 @@ class LSTMCache(NamedTuple):
     recurrent_mask: NDArray[Any] | None  # (N, H)
 
 
-class _Weights(NamedTuple):
+class Weights(NamedTuple):
     """The parameters in the kernels' layout."""
 
     input: NDArray[Any]
@@ -121,8 +121,8 @@ class LSTM(Layer):
         self.dropout = dropped("LSTM", "dropout", dropout)
         self.recurrent_dropout = dropped("LSTM", "recurrent_dropout", recurrent_dropout)
         self.unit_forget_bias = unit_forget_bias
-        self._weights: _Weights | None = None
-        self._folded: tuple[_Weights, object, NDArray[Any]] | None = None
+        self._weights: Weights | None = None
+        self._folded: tuple[Weights, object, NDArray[Any]] | None = None
         self.stride = stride_of(self.units, self.dtype)
         """Units up to whole registers: B * L."""
 
@@ -168,12 +168,12 @@ class LSTM(Layer):
 
     # --- the kernels' layout ------------------------------------------------------------------------------------
 
-    def packed(self) -> _Weights:
+    def packed(self) -> Weights:
         weights = self._weights
         if weights is None:
             p = self.params
             parts = p["weight_ih_l0"], p["weight_hh_l0"], p["bias_ih_l0"] + p["bias_hh_l0"]
-            weights = self._weights = _Weights(*(in_blocks(part, self.units) for part in parts))
+            weights = self._weights = Weights(*(in_blocks(part, self.units) for part in parts))
         return weights
 
     @staticmethod

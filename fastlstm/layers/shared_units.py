@@ -1,4 +1,4 @@
-"""Few sequences on several cores: they share the units of a step, for there are too few sequences to share."""
+"""Few sequences, or single steps, on several cores: they share the units of a step."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from ..kernels.lstm_split import PROGRESS_STRIDE, backward_split, forward_split
 from ..kernels.scratch import borrowed
 from ..simd.host import REGISTERS
 
-__all__ = ["CHUNK_ELEMENTS", "FEW", "backward", "cost_of", "forward", "step_cost", "worth_it"]
+__all__ = ["CHUNK_ELEMENTS", "FEW", "backward", "cost_of", "cut_of_step", "forward", "step_cost", "worth_it"]
 
 CHUNK_ELEMENTS = 1 << 17
 """Gate values that inference computes at once: they stay in the L2 cache until their steps have read them."""
@@ -27,6 +27,10 @@ _WEIGHTS = 1 << 17
 they gain a fifth where both cores are free, and take twice the time where a neighbour has one of them."""
 
 
+_STEP_OF_A_CORE, _CHUNK, _MOST_CHUNKS = 10_000.0, 3_000.0, 8
+"""Of a single step: nanoseconds that each core shall have to do at least, and a chunk of it, which is a microsecond's
+work to give out; and chunks of a core."""
+
 _NS_PER_BYTE = 0.0125
 """Of weights that a single step reads: 80 GB/s, the L3 cache's."""
 
@@ -39,6 +43,15 @@ def cost_of(rows: int, units: int, features: int) -> float:
 def step_cost(batch: int, units: int, features: int, itemsize: int) -> float:
     """Estimate the nanoseconds that one step takes on one core: its arithmetic, or reading the weights."""
     return max(cost_of(batch, units, features), _NS_PER_BYTE * itemsize * 4 * units * (units + features))
+
+
+def cut_of_step(batch: int, units: int, features: int, itemsize: int) -> tuple[int, int, int]:
+    """Return, for the threads of now, over how many cores a single step goes, and in how many chunks of each."""
+    threads = team.get_num_threads()
+    cost = step_cost(batch, units, features, itemsize)
+    blocks = -(-units // REGISTERS.lanes(itemsize))
+    cores = max(1, min(threads, 1 + team.MOST_FOLLOWERS, blocks, int(cost / _STEP_OF_A_CORE)))
+    return threads, cores, max(1, min(_MOST_CHUNKS, blocks // cores, int(cost / cores / _CHUNK)))
 
 
 def worth_it(x: Packed, units: int, stride: int, cost: float) -> bool:

@@ -14,13 +14,14 @@ from ..data.packed import Packed, writeable
 from ..errors import NotBuiltError, OptionError, ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
+from ..kernels.lstm_step import CHUNKS, NOW, PARTS, take_steps, task_of
 from ..kernels.scratch import aligned
 from . import shared_units
 from .base import Layer, Run
 from .dense import Dense
 from .dropout import Dropout
 from .embedding import Embedding
-from .lstm import LSTM
+from .lstm import LSTM, Weights
 from .pooling import LastStep
 
 __all__ = ["Stream"]
@@ -58,15 +59,16 @@ class _LSTMStepper:
         self._cells = aligned((batch, stride), dtype)
         self._hidden[...] = self._cells[...] = 0.0
         self._now = 0  # which half of `hidden` is the state
-        self._scratch: list[Array] = []  # one for each core
-        self._each = batch * (4 * stride + features)
+        self._gates = aligned((batch * (4 * stride + features),), dtype)
         self._input = 0, 0, features, features
         self._no_ids = np.empty(0, np.int64)
         self._before = self._hidden.reshape(-1), layer.units
-        self._sizes = np.array([batch])
-        self._state = self._cells.reshape(-1), layer.units, self._sizes
-        self._cost = shared_units.step_cost(batch, layer.units, features, dtype.itemsize)
-        self._large = batch < shared_units.FEW and self._cost >= team.SERIAL_BELOW
+        self._state = self._cells.reshape(-1), layer.units, np.array([batch])
+        # what the cores read together lies always in the same place
+        self._x, self._ids = aligned((batch, features), dtype), np.empty(batch, np.int64)
+        self._cut = 0, 1, 1  # for so many threads: the cores to share a step, and the chunks of each
+        self._leader = team.Leader(take_steps, self._gates, 1)
+        self._task: tuple[object, object, Array] | None = None  # weights, table, and the step's task for them
 
     @property
     def state(self) -> dict[str, Array]:
@@ -75,39 +77,39 @@ class _LSTMStepper:
     def __call__(self, rows: Array) -> Array:
         lstm, batch, now = self.lstm, self._batch, self._now
         weights = lstm.packed()
-        if self._large and team.get_num_threads() > 1:
-            return self._share_units(rows)
-        parts = team.threads_for(self._cost, batch)
         if self.embedding is None:
-            x, ids = rows, self._no_ids
+            x, ids, features = rows, self._no_ids, self._input[2]
         else:
-            ids = self.embedding.take_ids(rows)
+            ids, features = self.embedding.take_ids(rows), 0
             x = lstm.folded(self.embedding.params["weight"], self.embedding.edition)
-        arguments = (x.reshape(-1), *self._input, ids, *self._before, now == 1, *self._state, *weights, batch)
-        while len(self._scratch) < parts:
-            self._scratch.append(aligned((self._each,), lstm.dtype))
-        if parts == 1:
-            kernels.infer(*arguments, self._scratch[0], 0, batch)
+        if self._cut[0] != team.get_num_threads():
+            self._cut = shared_units.cut_of_step(batch, lstm.units, features, lstm.dtype.itemsize)
+            self._leader = team.Leader(take_steps, self._gates, self._cut[1])
+        if self._cut[1] > 1:
+            self._share(x, ids, weights)
         else:
-            team.share(kernels.infer, *arguments, count=batch, cost=self._cost, each=self._scratch[:parts])
+            arguments = (x.reshape(-1), *self._input, ids, *self._before, now == 1, *self._state, *weights, batch)
+            kernels.infer(*arguments, self._gates, 0, batch)
         self._now = 1 - now
         after: Array = self._hidden[1 - now]
         return after
 
-    def _share_units(self, rows: Array) -> Array:
+    def _share(self, x: Array, ids: Array, weights: Weights) -> None:
         """Take the step on several cores, each with some of the units."""
-        lstm, batch = self.lstm, self._batch
-        if self.embedding is not None:
-            rows = self.embedding.params["weight"][self.embedding.take_ids(rows)]
-        cells = aligned((2 * batch, lstm.stride), lstm.dtype)
-        cells[:batch] = self._cells
-        self._hidden[0] = self._hidden[self._now]
-        hidden = self._hidden.reshape(2 * batch, lstm.units)
-        shared_units.forward(Packed(rows, self._sizes), hidden, cells, lstm.units, lstm.packed(), cells[:0], self._cost)
-        self._cells[...] = cells[batch:]
-        self._now = 1
-        after: Array = self._hidden[1]
-        return after
+        known = self._task
+        table = None if self.embedding is None else x
+        if known is None or known[0] is not weights or known[1] is not table:
+            source, picks = (self._x, None) if table is None else (x, self._ids)
+            task = task_of(source, picks, self._hidden, self._cells, self._gates, weights, self._input[2])
+            known = self._task = weights, table, task
+        task = known[2]
+        if table is None:
+            self._x[...] = x
+        else:
+            self._ids[...] = ids
+        _, task[PARTS], task[CHUNKS] = self._cut
+        task[NOW] = self._now
+        self._leader.lead(task)
 
 
 class _RowStepper:

@@ -6,10 +6,12 @@ acquire, which cost nothing on x86 and one instruction on ARM.
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
+from numba.np.arrayobj import populate_array
 
 from .vector import element_pointer, intrinsic
 
-__all__ = ["observe", "publish", "relax"]
+__all__ = ["add", "at_address", "observe", "publish", "relax"]
 
 
 @intrinsic
@@ -33,6 +35,37 @@ def observe(typingctx, a, i):
         return builder.load_atomic(pointer, "acquire", 8)
 
     return types.int64(a, types.intp), codegen
+
+
+@intrinsic
+def add(typingctx, a, i, value):
+    """``add(a, i, value)``: add to the int64 element i at one go and return what it was; publishes and observes."""
+
+    def codegen(context, builder, signature, args):
+        pointer = element_pointer(context, builder, signature.args[0], args[0], args[1])
+        return builder.atomic_rmw("add", pointer, args[2], "acq_rel")
+
+    return types.int64(a, types.intp, types.int64), codegen
+
+
+@intrinsic
+def at_address(typingctx, like, address, count):
+    """``at_address(like, address, count)``: the 1-D array there, of `like`'s type. Somebody else keeps it alive."""
+
+    def codegen(context, builder, signature, args):
+        array = context.make_array(signature.return_type)(context, builder)
+        itemsize = context.get_constant(types.intp, signature.return_type.dtype.bitwidth // 8)
+        populate_array(
+            array,
+            data=builder.inttoptr(args[1], array.data.type),
+            shape=cgutils.pack_array(builder, [args[2]]),
+            strides=cgutils.pack_array(builder, [itemsize]),
+            itemsize=itemsize,
+            meminfo=None,
+        )
+        return array._getvalue()
+
+    return like(like, types.int64, types.intp), codegen
 
 
 @intrinsic

@@ -322,3 +322,105 @@ def test_an_interrupt_anywhere_leaves_a_team_that_works(threads, where, monkeypa
         out = np.zeros(2)
         team.share(mark, out, count=2, cost=1.0)
         assert (out == 1).all()
+
+
+# --- leaders and followers -------------------------------------------------------------------------------------------
+
+TASK = np.zeros(team.TASK_WORDS, np.int64)
+LIKE = np.zeros(1, np.float32)
+
+
+class Noting:
+    """A kernel that notes who calls it; followers look no further."""
+
+    def __init__(self, takes=0.0):
+        self.takes, self.led, self.followed = takes, [], threading.Event()
+
+    def __call__(self, words, task, next_task, like, row, until, looks):
+        if row:
+            self.followed.set()
+            return team._meet(words[row * team.ROW :], team.DONE, until - 1, team.POSTED, until, looks, 0)
+        self.led.append(words is team._team.words)
+        time.sleep(self.takes)
+        return True
+
+
+def test_what_is_led_once_wakes_nobody_and_what_is_led_again_soon_does(fresh_team, monkeypatch):
+    kernel = Noting()
+    leader = team.Leader(kernel, LIKE, 2)
+    leader.lead(TASK)
+    time.sleep(0.01)
+    leader.lead(TASK)
+    assert fresh_team.workers == []
+    monkeypatch.setattr(team, "_LED_CLOSELY", 60.0)
+    leader.lead(TASK)
+    assert kernel.followed.wait(10)
+    assert kernel.led == [True] * 3
+    [worker] = fresh_team.workers
+    assert soon(lambda: worker.parked)
+    kernel.followed.clear()
+    leader.lead(TASK)
+    assert kernel.followed.wait(10), "a parked worker was not stirred"
+    out = np.zeros(2)
+    team.share(mark, out, count=2, cost=team.SERIAL_BELOW)
+    assert (out == 1).all()
+
+
+def test_who_finds_the_team_busy_works_alone(fresh_team):
+    kernel = Noting()
+    with fresh_team.lock:
+        team.Leader(kernel, LIKE, 2).lead(TASK)
+    assert kernel.led == [False]
+
+
+def test_nobody_leads_with_more_threads_than_cores(fresh_team, monkeypatch):
+    monkeypatch.setattr(team, "_CORES", 1)
+    kernel = Noting()
+    team.Leader(kernel, LIKE, 2).lead(TASK)
+    assert kernel.led == [False]
+
+
+def test_leading_that_does_not_pay_stops_for_a_while_and_longer_each_time(fresh_team, monkeypatch):
+    monkeypatch.setattr(team, "_LED_CLOSELY", 60.0)
+    monkeypatch.setattr(team, "_REST", (0.2, 0.5))
+    kernel = Noting()
+    leader = team.Leader(kernel, LIKE, 2)
+    leader._alone = 0.0
+    fresh_team.led = time.perf_counter()
+    for rest in (0.2, 0.4, 0.5):
+        kernel.takes, kernel.led = 0.003, []
+        leader.lead(TASK)
+        assert fresh_team.rest == rest
+        kernel.takes, leader._alone = 0.0, 0.0
+        leader.lead(TASK)
+        assert kernel.led == [True, False], "it went on"
+        time.sleep(max(0.0, fresh_team.rests_until - time.perf_counter()) + 0.01)
+    leader._alone = 1.0
+    leader.lead(TASK)
+    assert fresh_team.rest == 0.0, "it pays again"
+
+
+def test_what_work_takes_alone_is_learnt_and_learnt_anew(fresh_team):
+    leader = team.Leader(Noting(), LIKE, 2)
+    for seconds, expected in ((2.0, 2.0), (1.0, 1.0), (3.0, 1.1), (3.0, 1.21), (0.5, 0.5)):
+        leader._was_alone(seconds)
+        assert leader._alone == pytest.approx(expected)
+
+
+@pytest.mark.skipif(not hasattr(signal, "raise_signal"), reason="no signals to raise")
+def test_an_interrupt_while_leading_leaves_a_team_that_works(fresh_team, monkeypatch):
+    monkeypatch.setattr(team, "_LED_CLOSELY", 60.0)
+    leader = team.Leader(Noting(), LIKE, 2)
+    leader.lead(TASK)
+    leader.lead(TASK)
+    [worker] = fresh_team.workers
+    assert soon(lambda: worker.parked)
+    original = worker.stir
+    monkeypatch.setattr(worker, "stir", lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        leader.lead(TASK)
+    monkeypatch.setattr(worker, "stir", original)
+    leader.lead(TASK)
+    out = np.zeros(2)
+    team.share(mark, out, count=2, cost=team.SERIAL_BELOW)
+    assert (out == 1).all()

@@ -53,15 +53,19 @@ def test_use_fork_use():
         import numpy as np
         import fastlstm as fl
         from fastlstm.kernels import team
+        from fastlstm.layers import shared_units
 
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of fork beside threads: our case
-        team.SERIAL_BELOW = 0.0
+        team.SERIAL_BELOW, shared_units._STEP_OF_A_CORE, team._LED_CLOSELY = 0.0, 1.0, 60.0
         fl.set_num_threads(2)
         layer = fl.LSTM(17, return_sequences=True)
         x = np.random.default_rng(0).standard_normal((6, 9, 5))
         expected = layer(x)
+        stream = fl.Stream([layer], 6)
+        assert all((stream.step(x[:, t]) == expected[:, t]).all() for t in range(2))
         child = os.fork()
         same = all((layer(x) == expected).all() for _ in range(3))
+        same = same and all((stream.step(x[:, t]) == expected[:, t]).all() for t in range(2, 9))
         if child == 0:
             os._exit(0 if same else 1)
         assert same, "the parent's results changed"

@@ -1,0 +1,128 @@
+"""One step of a stream on all cores that look for work: a few microseconds' work each, given out without the GIL.
+
+A step is cut into chunks of its units. Who leads it puts them up, some for each core, and takes chunks until none is
+left: his own first, for their weights are in his core's cache, then the others'. A follower that looks takes them
+likewise. So the step ends when it can, whoever else comes, comes late or is put aside by the system; only a chunk that
+was begun elsewhere is waited for.
+
+The leader says what to do in a task: words of int64, with the addresses of his arrays. They change while no chunk is
+left or begun. Letters and arrays as in ``kernels/lstm.py``.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..simd.atomic import add, at_address, observe, publish, relax
+from ..simd.vector import lanes_of
+from ._jit import jit, jit_inner
+from .lstm_split import blocks_of_step, inputs_of_blocks
+from .team import DONE, LEFT, MADE, POSTED, ROW
+
+__all__ = ["take_steps", "task_of"]
+
+X, IDS, HIDDEN, CELLS, GATES, INPUT, RECURRENT, BIAS = range(8)
+"""Places of a task's addresses. IDS 0: ``x`` holds features, else rows of pre-activations, as in `kernels.lstm.infer`.
+"""
+
+PARTS, CHUNKS, COUNT, FEATURES, UNITS, STRIDE, NOW = range(8, 15)
+"""Places of its numbers: cores, chunks of each, N, D, H, B * L, and the half of ``hidden`` with h before the step."""
+
+
+def task_of(
+    x: NDArray[Any],
+    ids: NDArray[np.int64] | None,
+    hidden: NDArray[Any],
+    cells: NDArray[Any],
+    gates: NDArray[Any],
+    weights: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    features: int,
+) -> NDArray[np.int64]:
+    """Return a task but for PARTS, CHUNKS and NOW. The caller keeps the arrays alive while anyone may work on it.
+
+    x        (N, D), or with `ids` (N,) the table (V, B * 4 * L)
+    hidden   (2, N, H)      the halves by turns
+    cells    (N, B * L)     overwritten by each step
+    gates    (N, B * 4 * L) scratch
+    weights  W_ih, W_hh and the bias, see `kernels.lstm.infer`
+    """
+    arrays = x, ids, hidden, cells, gates, *weights
+    _, count, units = hidden.shape
+    addresses = [0 if array is None else array.__array_interface__["data"][0] for array in arrays]
+    return np.array([*addresses, 0, 0, count, features, units, cells.shape[1], 0], np.int64)
+
+
+@jit_inner
+def _chunk(task, like, chunk):
+    """Take all sequences one step on in the units of one chunk."""
+    width = lanes_of(like)
+    count, units, stride, features, now = task[COUNT], task[UNITS], task[STRIDE], task[FEATURES], task[NOW]
+    blocks = stride // width
+    chunks = task[PARTS] * task[CHUNKS]
+    first, last = (blocks * chunk) // chunks, blocks * (chunk + 1) // chunks
+    x = at_address(like, task[X], count * features)
+    gates = at_address(like, task[GATES], count * 4 * stride)[first * 4 * width :]
+    if task[IDS] == 0:
+        packed, bias = at_address(like, task[INPUT], 0), at_address(like, task[BIAS], 0)
+        inputs_of_blocks(x, 0, count, features, packed, bias, gates, 4 * stride, first, last)
+    else:
+        ids = at_address(task, task[IDS], count)
+        for n in range(count):
+            for g in range((last - first) * 4 * width):
+                gates[n * 4 * stride + g] = x[ids[n] * 4 * stride + first * 4 * width + g]
+    hidden, cells = at_address(like, task[HIDDEN], 0), at_address(like, task[CELLS], 0)
+    recurrent, kept = at_address(like, task[RECURRENT], 0), at_address(like, task[GATES], 0)
+    blocks_of_step(
+        *(gates, 0, 4 * stride, hidden, now * count, (1 - now) * count, units, recurrent, cells, 0, 0, stride),
+        *(kept, 0, count, first, last, now),
+    )
+
+
+@jit_inner
+def _take_chunks(words, task, like, mine):
+    """Take chunks until none is left, beginning with one's own."""
+    parts = task[PARTS]
+    for place in range(parts):
+        part = (mine + place) % parts
+        while observe(words, part * ROW + LEFT) > 0:
+            left = add(words, part * ROW + LEFT, -1)
+            if left > 0:  # else another was faster
+                chunk = left - 1 if task[NOW] else task[CHUNKS] - left
+                _chunk(task, like, part * task[CHUNKS] + chunk)
+                add(words, part * ROW + MADE, 1)
+
+
+@jit
+def take_steps(words, task, next_task, like, mine, until, looks):
+    """Lead one step, or follow those that others lead.
+
+    words      (P * ROW,) int64   of the leader, row 0, and of the followers
+    task       (TASK_WORDS,) int64   that all read
+    next_task  the same           of the leader: what `task` shall be
+    like       (any,) float       for its type
+    mine       row of words; 0: lead one step
+    until      a follower leaves when its word POSTED is so large, and says that it is: True
+    looks      or when it has looked so often without a chunk for it
+    """
+    if mine == 0:
+        for word in range(len(next_task)):
+            task[word] = next_task[word]
+        for part in range(task[PARTS]):
+            publish(words, part * ROW + MADE, 0)
+        for part in range(task[PARTS]):
+            publish(words, part * ROW + LEFT, task[CHUNKS])
+        _take_chunks(words, task, like, 0)
+        for part in range(task[PARTS]):
+            while observe(words, part * ROW + MADE) < task[CHUNKS]:
+                relax()
+        return True
+    publish(words, mine * ROW + DONE, until - 1)
+    left = looks
+    while left > 0 and observe(words, mine * ROW + POSTED) < until:
+        if observe(words, mine * ROW + LEFT) > 0:
+            _take_chunks(words, task, like, mine)
+            left = looks
+        relax()
+        left -= 1
+    return observe(words, mine * ROW + POSTED) >= until
