@@ -19,7 +19,7 @@ from ..kernels import team
 from ..kernels.embedding import gather
 from .numbers import as_numbers
 
-__all__ = ["Batch", "Form", "Lookup", "Packed", "Strided", "is_ragged", "pack", "writeable"]
+__all__ = ["Batch", "Form", "Lookup", "Packed", "Strided", "is_ragged", "pack", "same_length", "writeable"]
 
 Batch: TypeAlias = ArrayLike | Sequence[ArrayLike]
 """What users pass: an array, or a list of arrays of different lengths."""
@@ -315,7 +315,7 @@ def pack(
     if array.shape[1] == 0:
         raise DataError(f"{who}: x has shape {array.shape}: no timesteps; pass at least one")
     if lengths is None:
-        batch_sizes = _same_length(array.shape[1], array.shape[0])
+        batch_sizes = same_length(array.shape[1], array.shape[0])
         by_step = array.swapaxes(0, 1)
         if not (features and array.flags.c_contiguous):  # no copy where the steps come first already
             by_step = _rows(by_step.reshape(-1, *array.shape[2:]))
@@ -376,7 +376,7 @@ def _rows(array: NDArray[Any]) -> NDArray[Any]:
 
 
 @lru_cache(maxsize=16)
-def _same_length(steps: int, count: int) -> NDArray[np.int64]:
+def same_length(steps: int, count: int) -> NDArray[np.int64]:
     """Return the batch sizes of a dense batch; nobody writes into them."""
     return np.full(steps, count, np.int64)
 

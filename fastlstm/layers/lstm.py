@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..data.numbers import as_numbers
-from ..data.packed import Batch, Lookup, Packed
+from ..data.packed import Batch, Lookup, Packed, same_length
 from ..errors import ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
@@ -22,6 +22,9 @@ from .recurrent_dropout import backward_masked, forward_masked
 __all__ = ["LSTM", "LSTMState"]
 
 _NO_IDS = np.empty(0, np.int64)
+
+_BRIEF = 200_000
+"""Multiplications of a gate, all steps together, up to which a call is brief: some 60 us, never shared over cores."""
 
 
 class LSTMState(NamedTuple):
@@ -424,6 +427,8 @@ class LSTM(Layer):
         DataError
             No sequence, no step, a length that is 0 or past the array.
         """
+        if lengths is None and (brief := self._brief(x, initial_state)) is not None:
+            return brief
         packed, form = self.take(x, lengths)
         state = None if initial_state is None else self.take_state(initial_state, packed)
         y, final, _ = self.run_steps(packed, state, Run())
@@ -431,6 +436,36 @@ class LSTM(Layer):
             y = y.one_row_each(final.h.copy())  # of its own: a view would keep every step in memory
         out = form.unpack(y)
         return (out, final.to_user_order(packed)) if self.return_state else out
+
+    def _brief(self, x: Batch, state: Any) -> Any:
+        """Return what a call returns, for a few steps of one sequence in an array that kernels take; None for all else.
+
+        It is the same kernel; but to look at everything that a batch may be takes longer than such a call.
+        """
+        if type(x) is not np.ndarray or x.ndim != 3 or x.dtype != self.dtype or not x.flags.carray:
+            return None
+        count, steps, features = x.shape
+        units, stride = self.units, self.stride
+        if count != 1 or features != self.features_in or not 0 < steps <= _BRIEF // (units * (units + features)):
+            return None
+        if self.go_backwards and steps > 1:
+            return None
+        hidden, cells = np.empty((steps + 1, units), self.dtype), np.zeros((1, stride), self.dtype)
+        hidden[0] = 0.0
+        if state is not None:
+            if not isinstance(state, tuple | list) or len(state) != 2:
+                return None
+            for part, place in zip(state, (hidden[:1], cells[:, :units]), strict=True):
+                if type(part) is not np.ndarray or part.shape != (1, units) or part.dtype != self.dtype:
+                    return None
+                place[...] = part
+        with borrowed(steps * (4 * stride + features), self.dtype) as memory:
+            kernels.infer(
+                *(x.reshape(-1), 0, features, features, features, _NO_IDS, hidden.reshape(-1), units, False),
+                *(cells.reshape(-1), units, same_length(steps, 1), *self.packed(), steps, memory, 0, 1),
+            )
+        out = hidden[1:].reshape(1, steps, units) if self.return_sequences else hidden[steps:].copy()
+        return (out, LSTMState(hidden[steps:].copy(), cells[:, :units].copy())) if self.return_state else out
 
     def take_state(self, state: tuple[ArrayLike, ArrayLike], packed: Packed) -> LSTMState:
         """Check a state in the user's order and return it in packed order."""

@@ -86,6 +86,54 @@ def test_inputs_are_not_written_to(lstm, x):
     assert_bitwise_equal(x, kept)
 
 
+@pytest.mark.parametrize("steps", [1, 6])
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("with_state", [False, True])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_brief_call_gives_the_same_as_any_other(x, steps, sequences, with_state, backwards, dtype):
+    """One short sequence in an array of the layer's type is not packed; a list of it is."""
+    lstm = fl.LSTM(19, return_sequences=sequences, return_state=True, go_backwards=backwards, dtype=dtype)
+    lstm.build(3, 0)
+    one = x[:1, :steps].astype(dtype)
+    rng = np.random.default_rng(0)
+    state = tuple(rng.standard_normal((2, 1, 19)).astype(dtype)) if with_state else None
+    kept = None if state is None else [part.copy() for part in state]
+    [expected], expected_state = lstm([one[0]], initial_state=state)
+    y, final = lstm(one, initial_state=state)
+    assert y.shape == ((1, steps, 19) if sequences else (1, 19))
+    assert_bitwise_equal(y[0], expected)
+    for part, other, whose in zip(final, expected_state, final, strict=True):
+        assert_bitwise_equal(part, other)
+        assert whose.base is None, "a state that keeps every step in memory"
+    if state is not None:
+        assert_bitwise_equal(lstm(one, initial_state=list(state))[0], y)
+        assert_bitwise_equal(lstm(one, initial_state=[part.tolist() for part in state])[0], y)
+        for part, before in zip(state, kept, strict=True):
+            assert_bitwise_equal(part, before)
+
+
+def test_a_brief_call_follows_weights_that_change(lstm, x):
+    lstm(x[:1])
+    lstm.load_state_dict({name: 2 * value for name, value in lstm.state_dict().items()})
+    assert_bitwise_equal(lstm(x[:1])[0], lstm([x[0]])[0])
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        np.zeros((1, 4), np.float32),
+        (np.zeros((1, 4), np.float32),),
+        (np.zeros((1, 4), np.float32),) * 3,
+        (np.zeros((1, 4), np.float32), np.zeros((1, 3), np.float32)),
+        {"h": 1, "c": 2},
+        7,
+    ],
+)
+def test_a_brief_call_refuses_a_state_that_does_not_fit(lstm, x, state):
+    with pytest.raises((ShapeError, DataError), match="initial_state"):
+        lstm(x[:1], initial_state=state)
+
+
 # --- refused, with words ----------------------------------------------------------------------------------------------
 
 
@@ -97,6 +145,8 @@ REFUSED = {
     "None": (lambda x: (None, None), DataError, r"dtype object"),
     "empty list": (lambda x: ([], None), DataError, r"empty list"),
     "no sequences": (lambda x: (x[:0], None), DataError, r"no sequences"),
+    "one sequence of other features": (lambda x: (x[:1, :, :2].copy(), None), ShapeError, r"2 features.*built for 3"),
+    "one sequence without timesteps": (lambda x: (x[:1, :0], None), DataError, r"no timesteps"),
     "no timesteps": (lambda x: (x[:, :0], None), DataError, r"no timesteps"),
     "a list with a sequence of length 0": (lambda x: ([x[0], x[1, :0]], None), DataError, r"sequence 1 has length 0"),
     "a list with other features": (lambda x: ([x[0], x[1, :, :2]], None), ShapeError, r"sequence 1 has 2 features"),
