@@ -2,11 +2,12 @@
 
    A thread that asks for the GIL while another holds it is put to sleep, and waking takes 25 to 150 us, longer than a
    step's whole part in Python. So a search that has done its part without the GIL looks for a while whether another
-   one is in Python, and asks when that one is out. The hint guards nothing: who has looked in vain for some 200 us
-   asks all the same.
+   one is in Python, and asks when that one is out. The hint guards nothing: who has looked in vain for 200 us asks all
+   the same.
 
-   What is not ours, the model and what the caller does from one search to the next, may take long and let go of the
-   GIL itself. The hint stands meanwhile only if that took a thread no more than a few us the last time. */
+   The model, and what the caller does from one search to the next, are not ours: they may take long and let go of the
+   GIL. The hint stands meanwhile only for a thread that was back within 15 or 60 us the last time. Callbacks that choose
+   ids or reorder states are taken to be short. */
 
 #ifndef FASTLSTM_TURN_H
 #define FASTLSTM_TURN_H
@@ -17,14 +18,15 @@ enum { TURN_MODEL, TURN_CALLER };
 
 #include <time.h>
 
-#define TURN_LOOKS 10000
-#define TURN_SHORT 15000 /* ns */
+#define TURN_PATIENCE 200000 /* ns */
+
+static const long long turn_short[2] = {15000, 60000}; /* of the model, once a step, and of the caller, once a search */
 
 static const void* turn_of = 0; /* the thread that is in Python, as far as known */
 
 static __thread struct {
     long long began; /* ns */
-    int is_long;
+    int is_short;
 } turn_others[2]; /* its address tells threads apart */
 
 static inline long long turn_now(void) {
@@ -42,7 +44,8 @@ static inline void turn_leave(void) {
 
 /* Before asking for the GIL. */
 static inline void turn_await(void) {
-    for (int looks = 0; looks < TURN_LOOKS; looks++) {
+    long long began = 0;
+    do {
         const void* nobody = 0;
         if (__atomic_load_n(&turn_of, __ATOMIC_RELAXED) == 0
             && __atomic_compare_exchange_n(
@@ -52,18 +55,19 @@ static inline void turn_await(void) {
 #if defined(__x86_64__) || defined(__i386__)
         __builtin_ia32_pause();
 #endif
-    }
+        began = began ? began : turn_now();
+    } while (turn_now() - began < TURN_PATIENCE);
 }
 
 static inline void turn_lend(int to) {
     turn_others[to].began = turn_now();
-    if (turn_others[to].is_long) {
+    if (!turn_others[to].is_short) {
         turn_leave();
     }
 }
 
 static inline void turn_return(int to) {
-    turn_others[to].is_long = turn_now() - turn_others[to].began > TURN_SHORT;
+    turn_others[to].is_short = turn_now() - turn_others[to].began < turn_short[to];
     turn_hold();
 }
 

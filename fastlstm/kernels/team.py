@@ -58,7 +58,11 @@ _STAKE, _REST = 0.001, (0.02, 1.0)
 at most. It loses where another has the second core: whoever follows is then put aside for a slice of 3 ms."""
 
 _LED_CLOSELY = 80e-6
-"""Seconds from what was led to what is led next within which followers are woken for what will come after it."""
+"""Seconds from one piece of work to the next within which followers are woken for a small one: they look no longer than
+that. For a large one they are in any case: they come while it lasts."""
+
+_MEASURED, _MEASURED_AGAIN = 3, 256
+"""Which pieces of work are done alone to learn what that takes: the first ones, and then each of so many."""
 
 
 @jit
@@ -95,9 +99,18 @@ class _Worker:
         self._posted = self._finished = 0
         self.parked = self._awaited = self._stirred = False
         self.error: BaseException | None = None
-        threading.Thread(target=self._run, name="fastlstm", daemon=True).start()
+        self._claim = threading.Lock()
+        self.running = False
+
+    def begin(self) -> None:
+        """See to it that the thread runs; an interrupt may have come before, or just after it was started."""
+        if not self.running:
+            threading.Thread(target=self._run, name="fastlstm", daemon=True).start()
 
     def _run(self) -> None:
+        if not self._claim.acquire(blocking=False):
+            return
+        self.running = True
         number = 0
         while True:
             number += 1
@@ -179,10 +192,15 @@ def _release(lock: threading.Lock) -> None:
 
 
 class _Team:
-    """The workers of this process, and the lock that one call at a time holds."""
+    """The workers of this process, for one call at a time.
+
+    That one looks at `busy`, sets it, and enters a ``try`` with no call in between: there CPython turns neither to
+    another thread nor to a signal. (Numba needs the GIL.) A lock that a signal meets just after it was acquired stays
+    locked for good.
+    """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.busy = False
         self.workers: list[_Worker] = []
         self.asked, self.answer = 0.0, False
         self.words = np.zeros((1 + MOST_FOLLOWERS) * ROW, np.int64)
@@ -194,6 +212,8 @@ class _Team:
     def grow(self, count: int) -> None:
         while len(self.workers) < count:
             self.workers.append(_Worker(self, len(self.workers) + 1))
+        for worker in self.workers[:count]:
+            worker.begin()
 
     def judge(self, loss: float) -> None:
         """Take into account by how many seconds leading was slower, this time, than working alone."""
@@ -204,14 +224,28 @@ class _Team:
         elif self.lost == -_STAKE:
             self.rest = 0.0
 
+    def wake(self, followers: int) -> None:
+        """Let so many workers look for work, soon."""
+        with suppress(RuntimeError):  # no thread can be started: the leader does without
+            self.grow(followers)
+        for worker in self.workers[:followers]:
+            worker.stir()
+
     def follow_with(self, kernel: Callable[..., bool], like: NDArray[Any]) -> None:
         """Let workers follow by this kernel from now on, and no more by the one for another type."""
+        if self.follow is not None and self.follow[1].dtype == like.dtype:
+            return
         self.follow = kernel, like
-        for worker in self.workers:
-            worker.wait()
-            worker.start(_nothing)
-        for worker in self.workers:
-            worker.wait()
+        try:
+            workers = [worker for worker in self.workers if worker.running]
+            for worker in workers:
+                worker.wait()
+                worker.start(_nothing)
+            for worker in workers:
+                worker.wait()
+        except BaseException:  # an interrupt: one may still go by the old kernel
+            self.follow = None
+            raise
 
     def worth_waking(self, count: int, cost: float) -> bool:
         """Tell whether `count` workers look for jobs now, or would be in time for the calls that follow this one.
@@ -246,7 +280,7 @@ _threads = _first_threads()
 
 
 def _after_fork() -> None:
-    """Forget the parent's threads, which do not exist here, and its lock, which may be held."""
+    """Forget the parent's threads, which do not exist here, and the call that may have them."""
     global _team
     _team = _Team()
 
@@ -333,9 +367,10 @@ def share(
     """
     parts = threads_for(cost, count) if each is None else len(each)
     team = _team
-    if parts == 1 or not team.lock.acquire(blocking=False):
+    if parts == 1 or team.busy:
         kernel(*args, *(() if each is None else (each[0],)), 0, count)
         return
+    team.busy = True
     try:
         try:
             for worker in team.workers:  # an interrupt may have left one at work
@@ -360,7 +395,7 @@ def share(
         finally:
             _join(started)
     finally:
-        team.lock.release()
+        team.busy = False
 
 
 class Leader:
@@ -372,45 +407,45 @@ class Leader:
     ----------
     kernel : callable
         ``kernel(words, task, next_task, like, row, until, looks)``, as `kernels.lstm_step.take_steps`.
-    like : array of float
-        Tells the kernel's type.
+    dtype : dtype
+        Of the kernel's arrays.
     cores : int
         At most so many take part.
+    cost : float
+        Estimate of the work, in nanoseconds on one core.
     """
 
-    def __init__(self, kernel: Callable[..., bool], like: NDArray[Any], cores: int) -> None:
-        self._kernel, self._like, self._followers = kernel, like, cores - 1
+    def __init__(self, kernel: Callable[..., bool], dtype: np.dtype[Any], cores: int, cost: float) -> None:
+        self._kernel, self._like, self._followers = kernel, np.empty(1, dtype), cores - 1
         self._words = np.zeros(cores * ROW, np.int64)  # to work alone with
         self._task = np.zeros(TASK_WORDS, np.int64)
+        self._large = cost >= SERIAL_BELOW
         self._alone = np.inf  # seconds that it takes alone
+        self._times = 0  # so often done
 
     def lead(self, task: NDArray[np.int64]) -> None:
         """Do what a task says; arrays whose addresses it holds must live until this returns."""
-        team, began = _team, time.perf_counter()
-        if began < team.rests_until or _threads > _CORES or not team.lock.acquire(blocking=False):
+        team, now = _team, time.perf_counter()
+        self._times += 1
+        measures = self._times <= _MEASURED or self._times % _MEASURED_AGAIN == 0
+        comes_again = self._large or now - team.led < _LED_CLOSELY
+        if measures or not comes_again or now < team.rests_until or _threads > _CORES or team.busy:
+            began = time.perf_counter()
             self._kernel(self._words, self._task, task, self._like, 0, 0, 0)
-            self._was_alone(time.perf_counter() - began)
+            team.led = time.perf_counter()
+            if self._times > 1:  # the first one compiles, or reads the weights from far away
+                self._alone = min(team.led - began, 1.1 * self._alone)  # not the fastest ever: machines heat up
             return
+        team.busy = True
         try:
-            if team.follow is None or team.follow[1].dtype != self._like.dtype:
-                team.follow_with(self._kernel, self._like)
-            closely = began - team.led < _LED_CLOSELY
-            if closely:
-                with suppress(RuntimeError):  # no thread can be started: the leader does without
-                    team.grow(self._followers)
-                for worker in team.workers[: self._followers]:
-                    worker.stir()
+            team.wake(self._followers)
+            team.follow_with(self._kernel, self._like)
+            began = time.perf_counter()
             self._kernel(team.words, team.task, task, self._like, 0, 0, 0)
             team.led = time.perf_counter()
-            if closely:
-                team.judge(team.led - began - self._alone)
-            else:
-                self._was_alone(team.led - began)
+            team.judge(team.led - began - self._alone)
         finally:
-            team.lock.release()
-
-    def _was_alone(self, seconds: float) -> None:
-        self._alone = min(seconds, 1.1 * self._alone)  # not the fastest ever: machines heat up
+            team.busy = False
 
 
 def _join(workers: list[_Worker]) -> None:

@@ -23,8 +23,8 @@ __all__ = ["LSTM", "LSTMState"]
 
 _NO_IDS = np.empty(0, np.int64)
 
-_BRIEF = 200_000
-"""Multiplications of a gate, all steps together, up to which a call is brief: some 60 us, never shared over cores."""
+_BRIEF = 60_000.0
+"""Nanoseconds that the steps of a brief call take at most; they are never shared over cores."""
 
 
 class LSTMState(NamedTuple):
@@ -446,9 +446,9 @@ class LSTM(Layer):
             return None
         count, steps, features = x.shape
         units, stride = self.units, self.stride
-        if count != 1 or features != self.features_in or not 0 < steps <= _BRIEF // (units * (units + features)):
+        if count != 1 or not steps or not features or features != self.features_in:
             return None
-        if self.go_backwards and steps > 1:
+        if shared_units.cost_of(steps, stride, features) > _BRIEF or (self.go_backwards and steps > 1):
             return None
         hidden, cells = np.empty((steps + 1, units), self.dtype), np.zeros((1, stride), self.dtype)
         hidden[0] = 0.0

@@ -1,6 +1,6 @@
 """Few sequences, or single steps, on several cores: they share the units of a step."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,12 @@ from ..kernels.lstm_split import PROGRESS_STRIDE, backward_split, forward_split
 from ..kernels.scratch import borrowed
 from ..simd.host import REGISTERS
 
-__all__ = ["CHUNK_ELEMENTS", "FEW", "backward", "cost_of", "cut_of_step", "forward", "step_cost", "worth_it"]
+__all__ = ["CHUNK_ELEMENTS", "StepCut", "backward", "cost_of", "cut_of_step", "forward", "worth_it"]
 
 CHUNK_ELEMENTS = 1 << 17
 """Gate values that inference computes at once: they stay in the L2 cache until their steps have read them."""
 
-FEW = 4
+_FEW = 4
 """Sequences from which on cores share the sequences rather than the units."""
 
 _STEPS = 8
@@ -40,23 +40,29 @@ def cost_of(rows: int, units: int, features: int) -> float:
     return 0.08 * rows * units * (units + features + 32)
 
 
-def step_cost(batch: int, units: int, features: int, itemsize: int) -> float:
-    """Estimate the nanoseconds that one step takes on one core: its arithmetic, or reading the weights."""
-    return max(cost_of(batch, units, features), _NS_PER_BYTE * itemsize * 4 * units * (units + features))
+class StepCut(NamedTuple):
+    """How a single step goes over cores, while the number of threads is this one."""
+
+    threads: int
+    cores: int
+    chunks: int  # of each core
+    cost: float  # in nanoseconds on one
 
 
-def cut_of_step(batch: int, units: int, features: int, itemsize: int) -> tuple[int, int, int]:
-    """Return, for the threads of now, over how many cores a single step goes, and in how many chunks of each."""
+def cut_of_step(batch: int, units: int, features: int, itemsize: int) -> StepCut:
+    """Return over how many cores a single step goes, for the threads of now."""
     threads = team.get_num_threads()
-    cost = step_cost(batch, units, features, itemsize)
+    # its arithmetic, or reading the weights
+    cost = max(cost_of(batch, units, features), _NS_PER_BYTE * itemsize * 4 * units * (units + features))
     blocks = -(-units // REGISTERS.lanes(itemsize))
     cores = max(1, min(threads, 1 + team.MOST_FOLLOWERS, blocks, int(cost / _STEP_OF_A_CORE)))
-    return threads, cores, max(1, min(_MOST_CHUNKS, blocks // cores, int(cost / cores / _CHUNK)))
+    chunks = max(1, min(_MOST_CHUNKS, blocks // cores, int(cost / cores / _CHUNK)))
+    return StepCut(threads, cores, chunks, cost)
 
 
 def worth_it(x: Packed, units: int, stride: int, cost: float) -> bool:
     """Tell whether cores shall share the units for this batch; `cost` is that of the steps, in nanoseconds."""
-    few = x.sequences < FEW and len(x.batch_sizes) >= _STEPS
+    few = x.sequences < _FEW and len(x.batch_sizes) >= _STEPS
     return few and 4 * stride * units >= _WEIGHTS and team.threads_for(cost, 2) > 1
 
 

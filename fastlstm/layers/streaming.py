@@ -64,11 +64,9 @@ class _LSTMStepper:
         self._no_ids = np.empty(0, np.int64)
         self._before = self._hidden.reshape(-1), layer.units
         self._state = self._cells.reshape(-1), layer.units, np.array([batch])
-        # what the cores read together lies always in the same place
-        self._x, self._ids = aligned((batch, features), dtype), np.empty(batch, np.int64)
-        self._cut = 0, 1, 1  # for so many threads: the cores to share a step, and the chunks of each
-        self._leader = team.Leader(take_steps, self._gates, 1)
-        self._task: tuple[object, object, Array] | None = None  # weights, table, and the step's task for them
+        self._cut = shared_units.StepCut(0, 1, 1, 0.0)
+        self._leader: team.Leader | None = None
+        self._task: tuple[object, object, Array, Array] | None = None  # weights, table; their task, and x or ids for it
 
     @property
     def state(self) -> dict[str, Array]:
@@ -82,10 +80,11 @@ class _LSTMStepper:
         else:
             ids, features = self.embedding.take_ids(rows), 0
             x = lstm.folded(self.embedding.params["weight"], self.embedding.edition)
-        if self._cut[0] != team.get_num_threads():
-            self._cut = shared_units.cut_of_step(batch, lstm.units, features, lstm.dtype.itemsize)
-            self._leader = team.Leader(take_steps, self._gates, self._cut[1])
-        if self._cut[1] > 1:
+        if self._cut.threads != team.get_num_threads():
+            cut = shared_units.cut_of_step(batch, lstm.units, features, lstm.dtype.itemsize)
+            self._leader = team.Leader(take_steps, lstm.dtype, cut.cores, cut.cost)
+            self._cut = cut  # the last: an interrupt leaves no leader for fewer cores than the cut says
+        if self._cut.cores > 1:
             self._share(x, ids, weights)
         else:
             arguments = (x.reshape(-1), *self._input, ids, *self._before, now == 1, *self._state, *weights, batch)
@@ -96,19 +95,18 @@ class _LSTMStepper:
 
     def _share(self, x: Array, ids: Array, weights: Weights) -> None:
         """Take the step on several cores, each with some of the units."""
-        known = self._task
+        known, cut = self._task, self._cut
         table = None if self.embedding is None else x
         if known is None or known[0] is not weights or known[1] is not table:
-            source, picks = (self._x, None) if table is None else (x, self._ids)
+            # what is read on all cores lies always in the same place
+            given = aligned(x.shape, x.dtype) if table is None else np.empty(self._batch, np.int64)
+            source, picks = (given, None) if table is None else (x, given)
             task = task_of(source, picks, self._hidden, self._cells, self._gates, weights, self._input[2])
-            known = self._task = weights, table, task
-        task = known[2]
-        if table is None:
-            self._x[...] = x
-        else:
-            self._ids[...] = ids
-        _, task[PARTS], task[CHUNKS] = self._cut
-        task[NOW] = self._now
+            known = self._task = weights, table, task, given
+        _, _, task, given = known
+        given[...] = x if table is None else ids
+        task[PARTS], task[CHUNKS], task[NOW] = cut.cores, cut.chunks, self._now
+        assert self._leader is not None
         self._leader.lead(task)
 
 

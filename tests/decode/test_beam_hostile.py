@@ -179,7 +179,7 @@ def test_the_lock_is_released():
 
 @pytest.mark.parametrize("pause", [0.0, 0.001])
 def test_threads_that_take_turns(pause):
-    """Searches of several threads, one with a step that fails, find what each finds alone and wait for no one."""
+    """Searches of several threads, one with a step that fails, find what each finds alone, and none hangs."""
     tables = np.random.default_rng(0).normal(size=(3, 40, 40))
 
     def search(place, failing=False):

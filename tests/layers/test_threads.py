@@ -56,7 +56,7 @@ def test_use_fork_use():
         from fastlstm.layers import shared_units
 
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of fork beside threads: our case
-        team.SERIAL_BELOW, shared_units._STEP_OF_A_CORE, team._LED_CLOSELY = 0.0, 1.0, 60.0
+        team.SERIAL_BELOW, shared_units._STEP_OF_A_CORE, team._MEASURED, team._CORES = 0.0, 1.0, 0, 2
         fl.set_num_threads(2)
         layer = fl.LSTM(17, return_sequences=True)
         x = np.random.default_rng(0).standard_normal((6, 9, 5))
