@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..simd.atomic import add, at_address, observe, publish, relax
+from ..simd.atomic import add, at_address, give_way, observe, publish, relax
 from ..simd.vector import lanes_of
 from ._jit import jit, jit_inner
 from .lstm_split import blocks_of_step, inputs_of_blocks
-from .team import DONE, LEFT, MADE, POSTED, ROW
+from .team import DONE, LEFT, LOOKS_A_WAY, MADE, POSTED, ROW
 
 __all__ = ["take_steps", "task_of"]
 
@@ -113,9 +113,13 @@ def take_steps(words, task, next_task, like, mine, until, looks):
         for part in range(task[PARTS]):
             publish(words, part * ROW + LEFT, task[CHUNKS])
         _take_chunks(words, task, like, 0)
+        waited = 0
         for part in range(task[PARTS]):
             while observe(words, part * ROW + MADE) < task[CHUNKS]:
                 relax()
+                waited += 1
+                if waited % LOOKS_A_WAY == 0:
+                    give_way()
         return True
     publish(words, mine * ROW + DONE, until - 1)
     left = looks
@@ -125,4 +129,6 @@ def take_steps(words, task, next_task, like, mine, until, looks):
             left = looks
         relax()
         left -= 1
+        if left % LOOKS_A_WAY == 0:
+            give_way()
     return observe(words, mine * ROW + POSTED) >= until

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OptionError
-from ..simd.atomic import observe, publish, relax
+from ..simd.atomic import give_way, observe, publish, relax
 from ._jit import jit
 
 __all__ = ["Leader", "get_num_threads", "set_num_threads", "share", "threads_for"]
@@ -40,6 +40,10 @@ still be awake when the next one comes; within the second, it is the same call t
 _LOOKS = 5000
 """How often a worker looks for its next job, and a caller for a worker's end, before it parks: 20 ns each, or 40."""
 
+LOOKS_A_WAY = 128
+"""Looks after which who looks gives way. The system may wake a worker on its caller's own core, and keep the caller
+from it while the worker looks, though another core is free."""
+
 _HAND_OVER = 500, 100
 """Looks of a caller for a worker to begin, and looks that this then needs to give back the GIL."""
 
@@ -53,13 +57,14 @@ MOST_FOLLOWERS = 15
 TASK_WORDS = 15
 """Words of what a leader has to say."""
 
-_STAKE, _REST = 0.001, (0.02, 1.0)
+_STAKE, _REST = 0.004, (0.02, 1.0)
 """Seconds that leading may lose, against working alone, before nothing is led for a while: seconds, the first time and
 at most. It loses where another has the second core: whoever follows is then put aside for a slice of 3 ms."""
 
-_LED_CLOSELY = 80e-6
-"""Seconds from one piece of work to the next within which followers are woken for a small one: they look no longer than
-that. For a large one they are in any case: they come while it lasts."""
+_LOOKS_FOR_CHUNKS, _LED_CLOSELY = 20_000, 300e-6
+"""How often a follower looks for its next chunk, some 0.4 ms long, and the seconds from one piece of work to the next
+within which it is woken for a small one. For a large one it is in any case: it comes while that lasts. To park sooner
+costs more: who wakes needs the GIL, and a leader that meets it there is put to sleep for 140 us."""
 
 _MEASURED, _MEASURED_AGAIN = 3, 256
 """Which pieces of work are done alone to learn what that takes: the first ones, and then each of so many."""
@@ -72,6 +77,8 @@ def _meet(flags, say, value, look, until, looks, more):
     while observe(flags, look) < until and looks > 0:
         relax()
         looks -= 1
+        if looks % LOOKS_A_WAY == 0:
+            give_way()
     for _ in range(more):
         relax()
     return observe(flags, look) >= until
@@ -141,7 +148,9 @@ class _Worker:
             if follow is None or _threads > _CORES or self._number > MOST_FOLLOWERS:
                 return self._meet(DONE, number - 1, POSTED, number, _LOOKS)
             kernel, like = follow
-            there: bool = kernel(self._team.words, self._team.task, self._team.task, like, self._number, number, _LOOKS)
+            there: bool = kernel(
+                self._team.words, self._team.task, self._team.task, like, self._number, number, _LOOKS_FOR_CHUNKS
+            )
         except BaseException:  # it could not be compiled: locks do without
             return False
         return there

@@ -11,7 +11,7 @@ from numba.np.arrayobj import populate_array
 
 from .vector import element_pointer, intrinsic
 
-__all__ = ["add", "at_address", "observe", "publish", "relax"]
+__all__ = ["add", "at_address", "give_way", "observe", "publish", "relax"]
 
 
 @intrinsic
@@ -76,6 +76,19 @@ def relax(typingctx):
         if builder.module.triple.startswith(("x86_64", "i686")):
             kind = ir.FunctionType(ir.VoidType(), [])
             builder.call(builder.module.declare_intrinsic("llvm.x86.sse2.pause", (), kind), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def give_way(typingctx):
+    """``give_way()``: let another thread that the system has put on this core run first; nothing on Windows."""
+
+    def codegen(context, builder, signature, args):
+        if "windows" not in builder.module.triple:
+            kind = ir.FunctionType(ir.IntType(32), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
         return context.get_dummy_value()
 
     return types.void(), codegen

@@ -403,6 +403,7 @@ def test_nobody_leads_with_more_threads_than_cores(leading, monkeypatch):
 
 def test_leading_that_does_not_pay_stops_for_a_while_and_longer_each_time(leading, monkeypatch):
     monkeypatch.setattr(team, "_REST", (0.2, 0.5))
+    monkeypatch.setattr(team, "_STAKE", 0.001)
     kernel = Noting()
     leader = team.Leader(kernel, SINGLE, 2, 1.0)
     leader._alone = 0.0
