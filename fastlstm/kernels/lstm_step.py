@@ -23,8 +23,7 @@ from .team import DONE, LEFT, LOOKS_A_WAY, MADE, POSTED, ROW
 __all__ = ["take_steps", "task_of"]
 
 X, IDS, HIDDEN, CELLS, GATES, INPUT, RECURRENT, BIAS = range(8)
-"""Places of a task's addresses. IDS 0: ``x`` holds features, else rows of pre-activations, as in `kernels.lstm.infer`.
-"""
+"""Places of a task's addresses. IDS 0: ``x`` holds features, else a table, as in `kernels.lstm.infer`."""
 
 PARTS, CHUNKS, COUNT, FEATURES, UNITS, STRIDE, NOW = range(8, 15)
 """Places of its numbers: cores, chunks of each, N, D, H, B * L, and the half of ``hidden`` with h before the step."""
@@ -60,7 +59,7 @@ def _chunk(task, like, chunk):
     count, units, stride, features, now = task[COUNT], task[UNITS], task[STRIDE], task[FEATURES], task[NOW]
     blocks = stride // width
     chunks = task[PARTS] * task[CHUNKS]
-    first, last = (blocks * chunk) // chunks, blocks * (chunk + 1) // chunks
+    first, last = blocks * chunk // chunks, blocks * (chunk + 1) // chunks
     x = at_address(like, task[X], count * features)
     gates = at_address(like, task[GATES], count * 4 * stride)[first * 4 * width :]
     if task[IDS] == 0:

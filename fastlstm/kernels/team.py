@@ -5,7 +5,8 @@ kernel on disjoint parts of the output. ``docs/design.md`` holds the measurement
 
 - A worker that has done its part looks for the next one for about 100 microseconds, then parks on a lock: in a loop of
   calls a second core is there within 10 microseconds instead of 20 to 90, and costs nothing when the loop is over.
-- While it looks it also follows: it takes chunks of work that a leader puts up, without the GIL, in a microsecond.
+- Once there has been a leader, workers look for 400 microseconds and follow meanwhile: they take chunks of work that a
+  leader puts up, without the GIL, in a microsecond.
 - From several threads at once: one call gets the team, the others run serially beside it; none waits.
 - After ``fork``: the child begins with no team and makes its own.
 - A part that raises stops nothing: the team finishes, then the error goes to the caller.
