@@ -18,12 +18,25 @@ from typing import Any
 import numpy as np
 
 from ..simd.host import REGISTERS
-from ..simd.tile import COLUMNS, ROWS, load_rows_n, rank1, splat_columns, store_rows, store_rows_n, transpose
+from ..simd.tile import (
+    COLUMNS,
+    ROWS,
+    load_rows_n,
+    never_inline,
+    prefetch,
+    rank1,
+    splat_columns,
+    store_rows,
+    store_rows_n,
+    transpose,
+)
 from ..simd.vector import lanes_of, load, load_n, splat, store, store_n
 from ._jit import jit, jit_inline, jit_inner
 
 __all__ = [
+    "K_BLOCK",
     "ROW_BLOCK",
+    "first_block",
     "pack",
     "panel_product",
     "panel_width",
@@ -31,6 +44,7 @@ __all__ = [
     "product",
     "product_over_rows",
     "row_times_panel",
+    "rows_by_panels",
     "scratch_size",
     "tile_height",
 ]
@@ -38,8 +52,18 @@ __all__ = [
 ROW_BLOCK = 256
 """Rows that `product_over_rows` sums before it goes on: its packed block of both operands stays in the L2 cache."""
 
-_LEFT_BLOCK = 1 << 15
-"""Elements of the left operand that `product` keeps in the L2 cache while it walks over all panels."""
+_LEFT_BLOCK, _LEFT_BLOCK_OF_LARGE = 1 << 15, 1 << 17
+"""Elements of the left operand that `product` keeps in the L2 cache while it walks over all panels, if these lie in
+caches too, or if reading them is dear."""
+
+_LARGE = 1 << 19
+"""Elements of a packed operand, 2 MB of float32, from which on the L2 cache does not hold it.
+
+Other processes may have the L3 cache: so a panel is fetched while the one before it is multiplied."""
+
+K_BLOCK = np.int64(1024)
+"""Rows of a longer panel that are multiplied with all rows of the left operand before the next: they stay in the L2
+cache. A rounding more or less does not come of it: what is stored and loaded again is the running value itself."""
 
 _LEFT_COLUMNS = np.int64(48)
 """Columns of the left operand that `product_over_rows` packs at once: whole registers and whole tiles of any size."""
@@ -59,16 +83,17 @@ def panels(columns: int, dtype) -> int:
 
 
 @jit_inner
-def tile_height(rows):
-    """Return the height of the next tile when `rows` are left, so that no single row is left over needlessly.
+def tile_height(rows, far):
+    """Return the height of the next tile when `rows` are left, so that no small one is left over needlessly.
 
-    One row is bound by loads, two or more by arithmetic: 7 rows are cut 4 + 3, not 6 + 1.
+    One row is bound by loads: 7 rows are cut 4 + 3, not 6 + 1. Two are where the panel comes from far away: 8 are cut
+    4 + 4 then.
     """
     if ROWS == 6:
-        if rows >= 8 or rows == 6:
-            return 6
-        if rows == 7 or rows == 4:
+        if rows == 7 or rows == 4 or (far and rows == 8):
             return 4
+        if rows >= 6:
+            return 6
         return 3 if rows == 5 else rows
     if rows == 4:
         return 2
@@ -109,19 +134,31 @@ def pack(b, row_stride, column_stride, k, n, packed, begin, end):
                             )
 
 
-def _make_tile(rows: int, columns: int = COLUMNS, compile_: Any = jit_inner) -> Any:
-    """Return the kernel of one tile: walk down the first `columns` registers of a panel, then write the rows."""
+def _make_tile(rows: int, columns: int = COLUMNS, fetched: int = 0) -> Any:
+    """Return the kernel of one tile: walk down the first `columns` registers of a panel, then write the rows.
 
-    def tile(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n):
+    At each step along k it asks for `fetched` registers more from ``panel[f]`` on.
+
+    The tiles of most products are parts of their callers: calling one costs as much as 10 of its steps along k. But in
+    a caller that holds all of them there are not registers enough, and the longest loops lost 15 % by it.
+    """
+    apart = fetched > 0 or columns < COLUMNS
+
+    def tile(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n, f):
+        if apart:
+            never_inline()
         step = COLUMNS * lanes_of(panel)
+        ahead = fetched * lanes_of(panel)
         if start_stride == 0:
             acc = splat_columns(rows, columns, start, s)
         else:
             acc = load_rows_n(rows, columns, start, s, start_stride, n)
         for _ in range(k):
+            prefetch(fetched, panel, f)
             acc = rank1(acc, a, i, row_stride, panel, j)
             i += k_stride
             j += step
+            f += ahead
         if n >= columns * lanes_of(panel):
             store_rows(acc, out, o, out_stride)
         else:
@@ -129,80 +166,123 @@ def _make_tile(rows: int, columns: int = COLUMNS, compile_: Any = jit_inner) -> 
 
     # Numba names machine code after the function, and a number that begins anew in each process: without a name of its
     # own, a tile from one process's cache takes the place of one of another height from another's.
-    tile.__qualname__ = tile.__name__ = f"{compile_.__name__}_tile_of_{rows}_by_{columns}"
-    return compile_(tile)
+    tile.__qualname__ = tile.__name__ = f"tile_of_{rows}_by_{columns}_fetching_{fetched}"
+    return jit_inner(tile) if apart else jit_inline(tile)
 
 
-_tile1, _tile2, _tile3 = (_make_tile(rows) for rows in (1, 2, 3))
+_FETCHED = COLUMNS // 2
+"""Registers of the next panel that a tile asks for at each step along k: two tiles fetch all of it."""
+
+row_times_panel, _tile2, _tile3 = (_make_tile(rows) for rows in (1, 2, 3))
+_tile4, _tile6 = (_make_tile(rows) for rows in (4, 6)) if ROWS == 6 else (_tile3, _tile3)
+_tile4_fetching = _make_tile(4, fetched=_FETCHED) if ROWS == 6 else _tile3
+_tall_fetching = _make_tile(ROWS, fetched=_FETCHED)
 _narrow = _make_tile(ROWS, COLUMNS // 2)
 """The tallest tile for a last panel that is half empty or more: half the arithmetic."""
 
-row_times_panel = _make_tile(1, compile_=jit_inline)
-"""One row by one panel, made part of its caller: a call costs as much as 10 of its steps along k."""
-
 
 @jit_inline
-def _tile_up_to_3(height, a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n):
-    if height == ROWS and n <= COLUMNS // 2 * lanes_of(panel):
-        _narrow(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n)
-    elif height == 3:
-        _tile3(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n)
-    elif height == 2:
-        _tile2(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n)
-    else:
-        _tile1(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n)
-
-
-if ROWS == 6:
-    _tile4, _tile6 = (_make_tile(rows) for rows in (4, 6))
-
-    @jit_inline
-    def _tile_up_to_6(height, a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n):
-        if height == 6 and n <= COLUMNS // 2 * lanes_of(panel):
-            _narrow(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n)
-        elif height == 6:
-            _tile6(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n)
-        elif height == 4:
-            _tile4(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n)
-        else:
-            _tile_up_to_3(
-                height, a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n
-            )
-
-    _tile = _tile_up_to_6
-else:
-    _tile = _tile_up_to_3
+def first_block(k):
+    """Return how many of the `k` rows of a panel are multiplied first."""
+    return k if k <= 2 * K_BLOCK else K_BLOCK
 
 
 @jit_inner
-def panel_product(a, i, row_stride, k_stride, rows, panel, j, k, start, s, start_stride, out, o, out_stride, n):
+def panel_product(a, i, row_stride, k_stride, rows, panel, j, j_next, k, start, s, start_stride, out, o, out_stride, n):
     """Write `rows` rows by one panel of ``start + A @ B``, in tiles.
 
     Row r and column c of A are ``a[i + r * row_stride + c * k_stride]``; the panel begins at ``panel[j]`` and has k
     rows; row r of the start values begins at ``start[s + r * start_stride]`` (stride 0: the same for all rows, a whole
-    panel wide), that of the output at ``out[o + r * out_stride]``, where only the first n columns exist.
+    panel wide), that of the output at ``out[o + r * out_stride]``, where only the first n columns exist. A hint: the
+    panel that is multiplied next begins at ``panel[j_next]``, if there is one.
     """
+    far = len(panel) >= _LARGE
+    fetching = far
+    fetched = j_next if far else j
+    half = _FETCHED * lanes_of(panel) * k
     row = 0
     while row < rows:
-        height = tile_height(rows - row)
-        _tile(
-            height,
-            a,
-            i + row * row_stride,
-            row_stride,
-            k_stride,
-            panel,
-            j,
-            k,
-            start,
-            s + row * start_stride,
-            start_stride,
-            out,
-            o + row * out_stride,
-            out_stride,
-            n,
-        )
+        height = tile_height(rows - row, far)
+        r, q, w = i + row * row_stride, s + row * start_stride, o + row * out_stride
+        if height == ROWS and n <= COLUMNS // 2 * lanes_of(panel):
+            _narrow(a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n, fetched)
+        elif height == ROWS and fetching:
+            _tall_fetching(
+                a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n, fetched
+            )
+        elif height == 4 and fetching:
+            _tile4_fetching(
+                a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n, fetched
+            )
+        elif height == 6:
+            _tile6(a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n, fetched)
+        elif height == 4:
+            _tile4(a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n, fetched)
+        elif height == 3:
+            _tile3(a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n, fetched)
+        elif height == 2:
+            _tile2(a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n, fetched)
+        else:
+            row_times_panel(
+                a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n, fetched
+            )
         row += height
+        if fetching:
+            fetching = fetched == j_next
+            fetched = fetched + half if fetching else j
+
+
+@jit_inner
+def rows_by_panels(a, a_stride, packed, k, bias, out, out_stride, n, begin, end):
+    """Do what `product` does, for a kernel that it is a part of: arrays are 1-D."""
+    width = COLUMNS * lanes_of(packed)
+    block = _LEFT_BLOCK if len(packed) < _LARGE else _LEFT_BLOCK_OF_LARGE
+    block = max(ROWS * 4, block // max(min(k, 2 * K_BLOCK), 1) // ROWS * ROWS)
+    top = first_block(k)
+    for first in range(begin, end, block):
+        last = min(first + block, end)
+        for p in range((n + width - 1) // width):
+            i = first * a_stride
+            j = p * k * width
+            o = first * out_stride + p * width
+            panel_product(
+                a,
+                i,
+                a_stride,
+                1,
+                last - first,
+                packed,
+                j,
+                j + top * width,
+                top,
+                bias,
+                p * width,
+                SAME_FOR_ALL,
+                out,
+                o,
+                out_stride,
+                n - p * width,
+            )
+            for done in range(top, k, K_BLOCK):
+                part = min(K_BLOCK, k - done)
+                panel_product(
+                    a,
+                    i + done,
+                    a_stride,
+                    1,
+                    last - first,
+                    packed,
+                    j + done * width,
+                    j + (done + part) * width,
+                    part,
+                    out,
+                    o,
+                    out_stride,
+                    out,
+                    o,
+                    out_stride,
+                    n - p * width,
+                )
 
 
 @jit
@@ -214,30 +294,7 @@ def product(a, a_stride, packed, k, bias, out, out_stride, n, begin, end):
     bias    (P * 4L,)        float, in: the start of every row, zeros beyond N
     out     (M, N)           float, out; row r begins at element ``r * out_stride``
     """
-    a = a.reshape(-1)
-    out = out.reshape(-1)
-    width = COLUMNS * lanes_of(packed)
-    block = max(ROWS * 4, _LEFT_BLOCK // max(k, 1) // ROWS * ROWS)
-    for first in range(begin, end, block):
-        last = min(first + block, end)
-        for p in range((n + width - 1) // width):
-            panel_product(
-                a,
-                first * a_stride,
-                a_stride,
-                1,
-                last - first,
-                packed,
-                p * k * width,
-                k,
-                bias,
-                p * width,
-                SAME_FOR_ALL,
-                out,
-                first * out_stride + p * width,
-                out_stride,
-                n - p * width,
-            )
+    rows_by_panels(a.reshape(-1), a_stride, packed, k, bias, out.reshape(-1), out_stride, n, begin, end)
 
 
 def scratch_size(n: int, dtype) -> int:
@@ -316,18 +373,15 @@ def product_over_rows(a, a_stride, b, b_stride, b_rows, rows, out, n, sums, add,
             _pack_columns(a, first * a_stride + m_first, a_stride, k, m_last - m_first, scratch, left, sums, m_first)
             m = m_first
             while m < m_last:
-                height = tile_height(m_last - m)
-                i = left + m - m_first
+                height = tile_height(m_last - m, False)
                 for p in range((n + width - 1) // width):
                     j = right + p * k * width
                     o = m * n + p * width
-                    rest = n - p * width
+                    start, s, start_stride = out, o, n
                     if first == 0 and not add:
-                        zeros = SAME_FOR_ALL  # they stand at the start of scratch
-                        _tile(
-                            *(height, scratch, i, 1, _LEFT_COLUMNS, scratch, j, k),
-                            *(scratch, zeros, SAME_FOR_ALL, out, o, n, rest),
-                        )
-                    else:
-                        _tile(height, scratch, i, 1, _LEFT_COLUMNS, scratch, j, k, out, o, n, out, o, n, rest)
+                        start, s, start_stride = scratch, SAME_FOR_ALL, SAME_FOR_ALL  # zeros stand at its start
+                    panel_product(
+                        *(scratch, left + m - m_first, 1, _LEFT_COLUMNS, height, scratch, j, j + k * width, k),
+                        *(start, s, start_stride, out, o, n, n - p * width),
+                    )
                 m += height

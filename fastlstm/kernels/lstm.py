@@ -26,7 +26,7 @@ from ..simd.tile import COLUMNS
 from ..simd.vector import fma, lanes_of, load, splat, store, store_n
 from ._jit import jit, jit_inline, jit_inner
 from .activations import exp2_minus_1, expm1_twice, one_plus_exp2, tanh
-from .gemm import SAME_FOR_ALL, panel_product, product, row_times_panel
+from .gemm import K_BLOCK, SAME_FOR_ALL, first_block, panel_product, row_times_panel, rows_by_panels
 
 __all__ = [
     "backward",
@@ -82,13 +82,15 @@ def _step(
     the step before read last is still in the nearest cache.
     """
     width = lanes_of(gates)
+    onward = 1 - 2 * (turn & 1)
     for place in range(0, stride, width):
         block = stride - width - place if turn & 1 else place
         g = gate_row * 4 * stride + 4 * block
         panel = 4 * block * units
         if count == 1:
             row_times_panel(
-                hidden, h_from * h_width, 0, 1, recurrent, panel, units, gates, g, SAME_FOR_ALL, gates, g, 0, 4 * width
+                *(hidden, h_from * h_width, 0, 1, recurrent, panel, units),
+                *(gates, g, SAME_FOR_ALL, gates, g, 0, 4 * width, panel),
             )
         else:
             panel_product(  # 0: a = W_ih x + b_ih + W_hh h_prev + b_hh
@@ -99,6 +101,7 @@ def _step(
                 count,
                 recurrent,
                 panel,
+                panel + 4 * onward * width * units,
                 units,
                 gates,
                 g,
@@ -227,7 +230,7 @@ def infer(
             row += batch_sizes[after]
             after += 1
         if not len(ids):
-            product(rows, features, packed, features, bias, gates, 4 * stride, 4 * stride, 0, used)
+            rows_by_panels(rows, features, packed, features, bias, gates, 4 * stride, 4 * stride, 0, used)
         used = 0
         for step in range(t, after):
             alive = min(batch_sizes[step], end) - begin
@@ -290,25 +293,24 @@ def gradient_of_h(gates, next_row, stride, count, following, transposed, j, dy, 
     Only the first `following` of the `count` sequences have a step after; `next_row` is the first one's row there.
     """
     wide = 4 * stride
+    width = COLUMNS * lanes_of(gates)
+    top = first_block(wide)
     for part in range(2):
         first = following if part else 0
         rows = count - following if part else following
+        sum_over = 0 if part else top
         panel_product(  # 0b: dh_prev = W_hh^T da of the step after
-            gates,
-            next_row * wide,
-            wide,
-            1,
-            rows,
-            transposed,
-            j,
-            0 if part else wide,
-            dy,
-            (row + first) * units + block,
-            units,
-            dh,
-            (begin + first) * stride + block,
-            stride,
-            units - block,
+            *(gates, next_row * wide, wide, 1, rows, transposed, j, j + top * width, sum_over),
+            *(dy, (row + first) * units + block, units),
+            *(dh, (begin + first) * stride + block, stride, units - block),
+        )
+    for done in range(top, wide, K_BLOCK):
+        part = min(K_BLOCK, wide - done)
+        o = begin * stride + block
+        panel_product(
+            *(gates, next_row * wide + done, wide, 1, following),
+            *(transposed, j + done * width, j + (done + part) * width, part),
+            *(dh, o, stride, dh, o, stride, units - block),
         )
 
 

@@ -96,12 +96,13 @@ def blocks_of_step(
     `gates` holds ``W_ih x + b`` of these; `kept`, if not empty, gets the values of the gates in rows from `row`.
     """
     width = lanes_of(gates)
+    onward = 1 - 2 * (turn & 1)
     for place in range(last - first):
         block = last - 1 - place if turn & 1 else first + place
         g = g_row * g_stride + (block - first) * 4 * width
         panel_product(
             *(hidden, h_from * units, units, 1, count),
-            *(recurrent, block * 4 * width * units, units),
+            *(recurrent, block * 4 * width * units, (block + onward) * 4 * width * units, units),
             *(gates, g, g_stride, gates, g, g_stride, 4 * width),
         )
         unit = block * width
@@ -121,7 +122,7 @@ def inputs_of_blocks(x, row, rows, features, packed, bias, gates, g_stride, firs
     for block in range(first, last):
         panel_product(
             *(x, row * features, features, 1, rows),
-            *(packed, block * 4 * width * features, features),
+            *(packed, block * 4 * width * features, (block + 1) * 4 * width * features, features),
             *(bias, block * 4 * width, SAME_FOR_ALL),
             *(gates, (block - first) * 4 * width, g_stride, 4 * width),
         )

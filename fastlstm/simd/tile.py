@@ -35,6 +35,8 @@ __all__ = [
     "Tile",
     "load_rows",
     "load_rows_n",
+    "never_inline",
+    "prefetch",
     "rank1",
     "splat_columns",
     "store_rows",
@@ -44,6 +46,9 @@ __all__ = [
 
 COLUMNS = 4
 """Vectors in a tile's row: one for each of the four gates of an LSTM."""
+
+_LINE = 64
+"""Bytes that most CPUs fetch at once."""
 
 ROWS = 6 if REGISTERS.number >= 32 else 3
 """Rows of the tallest tile: 6 x 4 accumulators of 32 registers, 3 x 4 of 16, leave room for the operands."""
@@ -148,6 +153,39 @@ def load_rows_n(typingctx, rows, columns, a, i, stride, n):
         return assemble(builder, tile, vectors)
 
     return tile(rows, columns, a, types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic(prefer_literal=True)
+def prefetch(typingctx, columns, a, i):
+    """``prefetch(C, a, i)``: have the memory of C registers from ``a[i]`` on brought near, and go on; a hint.
+
+    It may lie outside of the array.
+    """
+    vec = vec_of(a)
+    size = columns.literal_value * vec.count * vec.scalar.bitwidth // 8
+
+    def codegen(context, builder, signature, args):
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        read, near, data = (ir.Constant(word, value) for value in (0, 2, 1))
+        hint = builder.module.declare_intrinsic("llvm.prefetch", (byte,), kind)
+        start = builder.bitcast(element_pointer(context, builder, signature.args[1], args[1], args[2]), byte)
+        for place in range(0, size, _LINE):
+            builder.call(hint, [builder.gep(start, [ir.Constant(word, place)]), read, near, data])
+        return context.get_dummy_value()
+
+    return types.void(columns, a, types.intp), codegen
+
+
+@intrinsic
+def never_inline(typingctx):
+    """``never_inline()``: make the function that says so no part of its callers, whose values would need registers."""
+
+    def codegen(context, builder, signature, args):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 @intrinsic

@@ -107,6 +107,24 @@ def test_product_walks_in_blocks_when_the_left_operand_outgrows_the_cache(dtype,
     assert_gradients_close(product(a, b, bias), exact, bound=bound(dtype, k) / 8)
 
 
+@pytest.mark.parametrize("m", [1, 3, 8, 26])  # two tiles fetch the next panel, the others do not
+def test_product_with_a_large_matrix_is_the_same(dtype, rng, m):
+    k, n = 2100, 260  # more than the L2 cache holds, the last panel narrow; two blocks and a rest of the sum
+    a, b, bias = operands(m, k, n, 1, dtype)
+    out = product(a, b, bias)
+    exact = bias.astype(np.float64) + a.astype(np.float64) @ b.astype(np.float64)
+    assert_gradients_close(out, exact, bound=bound(dtype, k) / 8)
+    assert_bitwise_equal(product(a, b, bias, [0, m // 2, m]), out)
+    assert_bitwise_equal(product(a, np.ascontiguousarray(b[:, :5]), bias[:5]), out[:, :5], what="of a small matrix")
+
+
+def test_a_sum_in_blocks_is_the_same_chain(dtype, rng):
+    k = 2 * gemm.K_BLOCK  # the longest in one block; a term of zeros more, and it goes in three
+    a, b, bias = operands(5, k, 9, 1, dtype)
+    longer = np.pad(a, ((0, 0), (0, 1))), np.pad(b, ((0, 1), (0, 0)))
+    assert_bitwise_equal(product(*longer, bias), product(a, b, bias))
+
+
 def test_product_is_a_chain_of_fused_multiply_adds_begun_from_the_bias():
     # exact in float32 only if nothing between the bias and the last product is rounded on its own:
     # -1 + (1 + e)(1 - e) = -e^2, where the product alone rounds to 1 and leaves 0
@@ -175,15 +193,16 @@ def test_a_product_over_no_rows_is_zero(dtype):
 
 
 @numba.njit
-def _tile_height(rows):
-    return gemm.tile_height(rows)
+def _tile_height(rows, far):
+    return gemm.tile_height(rows, far)
 
 
+@pytest.mark.parametrize("far", [False, True])
 @pytest.mark.parametrize("rows", range(1, 40))
-def test_tiles_cut_any_number_of_rows_without_remainder(rows):
+def test_tiles_cut_any_number_of_rows_without_remainder(rows, far):
     left, heights = rows, []
     while left:
-        heights.append(_tile_height(left))
+        heights.append(_tile_height(left, far))
         assert 1 <= heights[-1] <= min(left, 6)
         left -= heights[-1]
     assert rows == 1 or 1 not in heights, f"{rows} rows are cut {heights}: a single row is bound by loads"

@@ -56,6 +56,8 @@ SHAPES = (
     Shape(65, 33, 21, 45, layers=2, directions=2, ragged=True),
     Shape(65, 50, 15, 10, ragged=True),
     Shape(12, 60, 200, 111, directions=2, ragged=True),
+    Shape(9, 3, 30, 530),  # 2,120 gates: their sums go in blocks
+    Shape(5, 4, 530, 515, layers=2, ragged=True),
 )
 
 
