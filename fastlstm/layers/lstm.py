@@ -24,7 +24,7 @@ __all__ = ["LSTM", "LSTMState"]
 _NO_IDS = np.empty(0, np.int64)
 
 _BRIEF = 60_000.0
-"""Nanoseconds that the steps of a brief call take at most; they are never shared over cores."""
+"""Nanoseconds of work up to which nobody asks whether cores shall share it."""
 
 
 class LSTMState(NamedTuple):
@@ -222,7 +222,7 @@ class LSTM(Layer):
     def _infer(self, x: Packed, hidden: NDArray[Any], c0: NDArray[Any] | None) -> NDArray[Any]:
         count, units = x.sequences, self.units
         cost = shared_units.cost_of(x.total, units, x.features)
-        if shared_units.worth_it(x, units, self.stride, cost):
+        if shared_units.worth_it(count, len(x.batch_sizes), units, self.stride, cost):
             cells = aligned((len(hidden), self.stride), self.dtype)
             _start(cells[:count], c0)
             shared_units.forward(x, hidden, cells, units, self.packed(), cells[:0], cost)
@@ -251,7 +251,7 @@ class LSTM(Layer):
         cells = zeros((count, stride), self.dtype)
         if c0 is not None:
             cells[:, :units] = c0
-        height = max(count, min(shared_units.CHUNK_ELEMENTS // (4 * stride), x.total))
+        height = shared_units.chunk_of(count, x.total, stride)
         weights = self.packed()
         if (lookup := self.foldable(x)) is not None:
             inputs = self.folded(lookup.table, lookup.edition).reshape(-1), 0, 0, 0, features, lookup.ids
@@ -278,7 +278,11 @@ class LSTM(Layer):
         cost = shared_units.cost_of(x.total, units, 0)
         # by shapes alone, not by how many cores there are: a folded batch adds up its gradients in another order
         lookup = None if self.dropout else self.foldable(x)
-        shared = lookup is None and not self.recurrent_dropout and shared_units.worth_it(x, units, stride, cost)
+        shared = (
+            lookup is None
+            and not self.recurrent_dropout
+            and shared_units.worth_it(count, len(x.batch_sizes), units, stride, cost)
+        )
         if lookup is not None:
             table = take(self, "table", shape=(len(lookup.table), 4 * stride), dtype=self.dtype)
             times(lookup.table, weights.input, weights.bias, table)
@@ -349,7 +353,7 @@ class LSTM(Layer):
         before = hidden  # what the recurrent product read
         cost = shared_units.cost_of(x.total, units, 0)
         if recurrent_mask is None:
-            if shared_units.worth_it(x, units, stride, cost):
+            if shared_units.worth_it(count, len(x.batch_sizes), units, stride, cost):
                 da = take(self, "da", shape=gates.shape, dtype=dtype)
                 dcs = take(self, "dcs", shape=(x.total, stride), dtype=dtype)
                 shared_units.backward(gates, dy, units, x.batch_sizes, cells, dc, transposed, da, dcs, cost)
@@ -427,8 +431,8 @@ class LSTM(Layer):
         DataError
             No sequence, no step, a length that is 0 or past the array.
         """
-        if lengths is None and (brief := self._brief(x, initial_state)) is not None:
-            return brief
+        if lengths is None and (answer := self._directly(x, initial_state)) is not None:
+            return answer
         packed, form = self.take(x, lengths)
         state = None if initial_state is None else self.take_state(initial_state, packed)
         y, final, _ = self.run_steps(packed, state, Run())
@@ -437,35 +441,45 @@ class LSTM(Layer):
         out = form.unpack(y)
         return (out, final.to_user_order(packed)) if self.return_state else out
 
-    def _brief(self, x: Batch, state: Any) -> Any:
-        """Return what a call returns, for a few steps of one sequence in an array that kernels take; None for all else.
+    def _directly(self, x: Batch, state: Any) -> Any:
+        """Return what a call returns, for an array that kernels take as it is and work for one core; None for all else.
 
-        It is the same kernel; but to look at everything that a batch may be takes longer than such a call.
+        It is the same kernel; but to look at everything that a batch may be takes 10 microseconds.
         """
         if type(x) is not np.ndarray or x.ndim != 3 or x.dtype != self.dtype or not x.flags.carray:
             return None
         count, steps, features = x.shape
-        units, stride = self.units, self.stride
-        if count != 1 or not steps or not features or features != self.features_in:
+        units, stride, total = self.units, self.stride, count * steps
+        if not total or not features or features != self.features_in or (self.go_backwards and steps > 1):
             return None
-        if shared_units.cost_of(steps, stride, features) > _BRIEF or (self.go_backwards and steps > 1):
+        cost = shared_units.cost_of(total, units, features)
+        if cost > _BRIEF and (
+            shared_units.worth_it(count, steps, units, stride, cost) or team.threads_for(cost, count) > 1
+        ):
             return None
-        hidden, cells = np.empty((steps + 1, units), self.dtype), np.zeros((1, stride), self.dtype)
-        hidden[0] = 0.0
+        hidden, cells = aligned((count + total, units), self.dtype), zeros((count, stride), self.dtype)
+        hidden[:count] = 0.0
         if state is not None:
             if not isinstance(state, tuple | list) or len(state) != 2:
                 return None
-            for part, place in zip(state, (hidden[:1], cells[:, :units]), strict=True):
-                if type(part) is not np.ndarray or part.shape != (1, units) or part.dtype != self.dtype:
+            for part, place in zip(state, (hidden[:count], cells[:, :units]), strict=True):
+                if type(part) is not np.ndarray or part.shape != (count, units) or part.dtype != self.dtype:
                     return None
                 place[...] = part
-        with borrowed(steps * (4 * stride + features), self.dtype) as memory:
+        height = shared_units.chunk_of(count, total, stride)
+        with borrowed(height * (4 * stride + features), self.dtype) as memory:
             kernels.infer(
-                *(x.reshape(-1), 0, features, features, features, _NO_IDS, hidden.reshape(-1), units, False),
-                *(cells.reshape(-1), units, same_length(steps, 1), *self.packed(), steps, memory, 0, 1),
+                *(x.reshape(-1), 0, features, steps * features, features, _NO_IDS, hidden.reshape(-1), units, False),
+                *(cells.reshape(-1), units, same_length(steps, count), *self.packed(), height, memory, 0, count),
             )
-        out = hidden[1:].reshape(1, steps, units) if self.return_sequences else hidden[steps:].copy()
-        return (out, LSTMState(hidden[steps:].copy(), cells[:, :units].copy())) if self.return_state else out
+        last = hidden[total:]
+        if not self.return_sequences:
+            out = last.copy()
+        elif count == 1:
+            out = hidden[1:].reshape(1, steps, units)
+        else:
+            out = hidden[count:].reshape(steps, count, units).swapaxes(0, 1)
+        return (out, LSTMState(last.copy(), cells[:, :units].copy())) if self.return_state else out
 
     def take_state(self, state: tuple[ArrayLike, ArrayLike], packed: Packed) -> LSTMState:
         """Check a state in the user's order and return it in packed order."""

@@ -11,9 +11,9 @@ from ..kernels.lstm_split import PROGRESS_STRIDE, backward_split, forward_split
 from ..kernels.scratch import borrowed
 from ..simd.host import REGISTERS
 
-__all__ = ["CHUNK_ELEMENTS", "StepCut", "backward", "cost_of", "cut_of_step", "forward", "worth_it"]
+__all__ = ["StepCut", "backward", "chunk_of", "cost_of", "cut_of_step", "forward", "worth_it"]
 
-CHUNK_ELEMENTS = 1 << 17
+_CHUNK_ELEMENTS = 1 << 17
 """Gate values that inference computes at once: they stay in the L2 cache until their steps have read them."""
 
 _FEW = 4
@@ -60,9 +60,14 @@ def cut_of_step(batch: int, units: int, features: int, itemsize: int) -> StepCut
     return StepCut(threads, cores, chunks, cost)
 
 
-def worth_it(x: Packed, units: int, stride: int, cost: float) -> bool:
-    """Tell whether cores shall share the units for this batch; `cost` is that of the steps, in nanoseconds."""
-    few = x.sequences < _FEW and len(x.batch_sizes) >= _STEPS
+def chunk_of(count: int, total: int, stride: int) -> int:
+    """Return the rows of a chunk for `count` sequences of `total` rows, on cores that share the sequences."""
+    return max(count, min(_CHUNK_ELEMENTS // (4 * stride), total))
+
+
+def worth_it(count: int, steps: int, units: int, stride: int, cost: float) -> bool:
+    """Tell whether cores shall share the units for such a batch; `cost` is that of the steps, in nanoseconds."""
+    few = count < _FEW and steps >= _STEPS
     return few and 4 * stride * units >= _WEIGHTS and team.threads_for(cost, 2) > 1
 
 
@@ -82,7 +87,7 @@ def forward(
     parts = team.threads_for(cost, blocks)
     bounds = np.array(team.cut(blocks, parts))
     widest = int(np.diff(bounds).max()) * 4 * lanes
-    height = max(count, min(CHUNK_ELEMENTS // widest, x.total))
+    height = max(count, min(_CHUNK_ELEMENTS // widest, x.total))
     # a call that finds the team busy runs all blocks itself
     each = -(-max((height + count) * widest, height * 4 * stride) // 16) * 16
     with borrowed(parts * each, dtype) as memory:

@@ -86,22 +86,24 @@ def test_inputs_are_not_written_to(lstm, x):
     assert_bitwise_equal(x, kept)
 
 
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("steps", [1, 6])
 @pytest.mark.parametrize("sequences", [False, True])
 @pytest.mark.parametrize("with_state", [False, True])
 @pytest.mark.parametrize("backwards", [False, True])
-def test_a_brief_call_gives_the_same_as_any_other(x, steps, sequences, with_state, backwards, dtype):
-    """One short sequence in an array of the layer's type is not packed; a list of it is."""
+def test_an_array_for_one_core_gives_the_same_as_a_list(x, count, steps, sequences, with_state, backwards, dtype):
+    """An array of the layer's type is not packed where one core does the work; a list is."""
     lstm = fl.LSTM(19, return_sequences=sequences, return_state=True, go_backwards=backwards, dtype=dtype)
     lstm.build(3, 0)
-    one = x[:1, :steps].astype(dtype)
+    one = x[:count, :steps].astype(dtype)
     rng = np.random.default_rng(0)
-    state = tuple(rng.standard_normal((2, 1, 19)).astype(dtype)) if with_state else None
+    state = tuple(rng.standard_normal((2, count, 19)).astype(dtype)) if with_state else None
     kept = None if state is None else [part.copy() for part in state]
-    [expected], expected_state = lstm([one[0]], initial_state=state)
+    expected, expected_state = lstm(list(one), initial_state=state)
     y, final = lstm(one, initial_state=state)
-    assert y.shape == ((1, steps, 19) if sequences else (1, 19))
-    assert_bitwise_equal(y[0], expected)
+    assert y.shape == ((count, steps, 19) if sequences else (count, 19))
+    for n in range(count):
+        assert_bitwise_equal(y[n], expected[n])
     for part, other, whose in zip(final, expected_state, final, strict=True):
         assert_bitwise_equal(part, other)
         assert whose.base is None, "a state that keeps every step in memory"
@@ -112,7 +114,7 @@ def test_a_brief_call_gives_the_same_as_any_other(x, steps, sequences, with_stat
             assert_bitwise_equal(part, before)
 
 
-def test_a_brief_call_follows_weights_that_change(lstm, x):
+def test_an_array_for_one_core_follows_weights_that_change(lstm, x):
     lstm(x[:1])
     lstm.load_state_dict({name: 2 * value for name, value in lstm.state_dict().items()})
     assert_bitwise_equal(lstm(x[:1])[0], lstm([x[0]])[0])
@@ -129,7 +131,7 @@ def test_a_brief_call_follows_weights_that_change(lstm, x):
         7,
     ],
 )
-def test_a_brief_call_refuses_a_state_that_does_not_fit(lstm, x, state):
+def test_an_array_for_one_core_refuses_a_state_that_does_not_fit(lstm, x, state):
     with pytest.raises((ShapeError, DataError), match="initial_state"):
         lstm(x[:1], initial_state=state)
 
