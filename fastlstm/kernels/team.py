@@ -333,10 +333,10 @@ def get_num_threads() -> int:
 def threads_for(cost: float, count: int) -> int:
     """Return the number of parts, for now, for work of `cost` nanoseconds that can be cut into `count` pieces."""
     parts = min(_threads, count)
+    if parts <= 1 or (cost < SERIAL_BELOW and cost < _SERIAL_ALWAYS):
+        return 1
     if cost < parts * SERIAL_BELOW / 4:  # the caller gives out parts one by one: on many cores, few and large ones
         parts = min(parts, max(2, int(4 * cost / SERIAL_BELOW)))
-    if parts <= 1 or cost < min(SERIAL_BELOW, _SERIAL_ALWAYS):
-        return 1
     return parts if cost >= SERIAL_BELOW or _team.worth_waking(parts - 1, cost) else 1
 
 

@@ -10,7 +10,7 @@ from ..kernels.scratch import aligned
 from ..simd.host import REGISTERS
 from .products import NS_PER_COPY, panels_size
 
-__all__ = ["in_blocks", "in_panels", "in_torchs_order", "stride_of"]
+__all__ = ["in_blocks", "in_panels", "in_torchs_order", "rows_in_torchs_order", "stride_of"]
 
 
 def stride_of(units: int, dtype: np.dtype[Any]) -> int:
@@ -54,4 +54,12 @@ def in_torchs_order(blocks: NDArray[Any], units: int, out: NDArray[Any]) -> NDAr
         count=width // gemm.panel_width(out.dtype),
         cost=NS_PER_COPY * blocks.size,
     )
+    return out
+
+
+def rows_in_torchs_order(rows: NDArray[Any], units: int, out: NDArray[Any]) -> NDArray[Any]:
+    """Write rows (M, B * 4 * L) in blocks to `out` (M, 4H), and return it."""
+    lanes = REGISTERS.lanes(rows.itemsize)
+    by_gate = rows.reshape(len(rows), -1, 4, lanes).swapaxes(1, 2).reshape(len(rows), 4, -1)
+    np.copyto(out.reshape(len(rows), 4, units), by_gate[:, :, :units])
     return out

@@ -14,7 +14,7 @@ from ..kernels.embedding import gather, scatter_add
 from ..kernels.scratch import aligned, borrowed, zeros
 from . import shared_units
 from .base import Gradients, Layer, OfTable, Run, dropped, size
-from .gate_layout import in_blocks, in_panels, in_torchs_order, stride_of
+from .gate_layout import in_blocks, in_panels, in_torchs_order, rows_in_torchs_order, stride_of
 from .initializers import glorot_uniform, orthogonal
 from .products import SAME_ROWS, gradient_of_weight, padded_bias, times
 from .recurrent_dropout import backward_masked, forward_masked
@@ -325,13 +325,13 @@ class LSTM(Layer):
             dy = run.scratch.take(self, "dy", shape=(cache.x.total, self.units), dtype=self.dtype)
             dy[...] = 0.0
             dy[cache.x.last_rows] = last
-        dx, _, gradients = self.backward_steps(dy, None, cache, run)
+        dx, _, gradients = self.backward_steps(dy, None, cache, run, of_state=False)
         return dx, gradients
 
     def backward_steps(
-        self, dy: NDArray[Any], d_state: LSTMState | None, cache: LSTMCache, run: Run
-    ) -> tuple[NDArray[Any] | OfTable, LSTMState, Gradients]:
-        """Return the gradients of the input rows, of the initial state and of the parameters.
+        self, dy: NDArray[Any], d_state: LSTMState | None, cache: LSTMCache, run: Run, of_state: bool = True
+    ) -> tuple[NDArray[Any] | OfTable, LSTMState | None, Gradients]:
+        """Return the gradients of the input rows, of the initial state (if wanted: `of_state`) and of the parameters.
 
         Where the batch is a `Lookup`, that of its table takes the place of that of the rows.
         `dy` (M, H) is the gradient of h of every step, `d_state` that of the final state in packed order (None: zeros).
@@ -347,8 +347,10 @@ class LSTM(Layer):
             dc[:, :units] = d_state.c
             dy = dy.copy()
             dy[x.last_rows] += d_state.h
-        transposed = in_panels(self.params["weight_hh_l0"], units, take, self, "recurrent")
         zeros = padded_bias(None, max(units, x.features), dtype)
+        transposed = zeros  # one step goes back to nowhere
+        if of_state or recurrent_mask is not None or len(x.batch_sizes) > 1:
+            transposed = in_panels(self.params["weight_hh_l0"], units, take, self, "recurrent")
         dh0 = take(self, "dh0", shape=(count, units), dtype=dtype)
         before = hidden  # what the recurrent product read
         cost = shared_units.cost_of(x.total, units, 0)
@@ -366,7 +368,8 @@ class LSTM(Layer):
                     cost=cost,
                     weights=None if x.dense else x.lengths,
                 )
-            times(gates[:count], transposed, zeros, dh0)
+            if of_state:
+                times(gates[:count], transposed, zeros, dh0)
         else:
             before = backward_masked(
                 gates, dy, x.batch_sizes, hidden, cells, dc, transposed, zeros, recurrent_mask, dh0
@@ -379,24 +382,31 @@ class LSTM(Layer):
             of_inputs = take(self, "of table", shape=(len(inputs), width), dtype=dtype)
             of_inputs[...] = 0.0
             team.share(scatter_add, gates, x.lookup.ids, of_inputs, count=width, cost=0.5 * gates.size)
-        dw_ih, db = gradient_of_weight(of_inputs, inputs, SAME_ROWS, run, self, "ih", sums=True)
-        dw_hh, _ = gradient_of_weight(gates, before, _rows_before(x), run, self, "hh", sums=False)
-        gradients = {}
-        for name, packed in (("weight_ih_l0", dw_ih), ("weight_hh_l0", dw_hh), ("bias_ih_l0", db)):
-            out = take(self, name, shape=self.params[name].shape, dtype=dtype)
-            gradients[name] = in_torchs_order(packed, units, out)
+        few = x.lookup is None and 4 * x.total <= min(units, x.features)
+        left, left_hh = of_inputs, gates
+        if few:  # to turn them into torch's order is less than to turn the gradients
+            out = take(self, "rows", shape=(x.total, 4 * units), dtype=dtype)
+            left = left_hh = rows_in_torchs_order(gates, units, out)
+        dw_ih, db = gradient_of_weight(left, inputs, SAME_ROWS, run, self, "ih", sums=True)
+        dw_hh, _ = gradient_of_weight(left_hh, before, _rows_before(x), run, self, "hh", sums=False)
+        gradients = {"weight_ih_l0": dw_ih, "weight_hh_l0": dw_hh, "bias_ih_l0": db}
+        if not few:
+            for name, blocks in gradients.items():
+                out = take(self, name, shape=self.params[name].shape, dtype=dtype)
+                gradients[name] = in_torchs_order(blocks, units, out)
         gradients["bias_hh_l0"] = gradients["bias_ih_l0"]  # equation 0: both are added alike
 
         columns = in_panels(self.params["weight_ih_l0"], units, take, self, "input")
         dx = take(self, "dx", shape=inputs.shape, dtype=dtype)
         times(of_inputs, columns, zeros, dx)
+        d_start = LSTMState(dh0, dc[:, :units]) if of_state else None
         if x.lookup is not None:
-            return OfTable(dx), LSTMState(dh0, dc[:, :units]), gradients
+            return OfTable(dx), d_start, gradients
         if input_mask is not None:
             dx *= input_mask
         if self.go_backwards:
             dx = x.with_rows(dx).reversed().rows
-        return dx, LSTMState(dh0, dc[:, :units]), gradients
+        return dx, d_start, gradients
 
     # --- what users call ----------------------------------------------------------------------------------------
 
