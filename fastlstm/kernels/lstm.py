@@ -35,6 +35,7 @@ __all__ = [
     "infer",
     "pointwise",
     "pointwise_back",
+    "step_of_inference",
 ]
 
 
@@ -118,6 +119,15 @@ def _step(
                 *(hidden, (h_to + n) * h_width + block, units - block),
                 *(keep, gates, g + n * 4 * stride),
             )
+
+
+@jit_inline
+def step_of_inference(gates, gate_row, stride, hidden, h_row, units, recurrent, cells, count, turn):
+    """Take all `count` sequences one step on; h goes to the rows after those from `h_row`, c is overwritten."""
+    _step(
+        *(gates, gate_row, stride, hidden, h_row, h_row + count, units, units, recurrent, cells, 0, 0, count, turn),
+        False,
+    )
 
 
 @jit

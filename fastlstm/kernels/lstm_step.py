@@ -17,16 +17,23 @@ from numpy.typing import NDArray
 from ..simd.atomic import add, at_address, give_way, observe, publish, relax
 from ..simd.vector import lanes_of
 from ._jit import jit, jit_inner
+from .gemm import rows_by_panels
 from .lstm_split import blocks_of_step, inputs_of_blocks
 from .team import DONE, LEFT, LOOKS_A_WAY, MADE, POSTED, ROW
 
 __all__ = ["take_steps", "task_of"]
+
+STEPS_OF_CHUNK = np.int64(12)
+"""Steps whose inputs are one chunk: two of the tallest tiles."""
 
 X, IDS, HIDDEN, CELLS, GATES, INPUT, RECURRENT, BIAS = range(8)
 """Places of a task's addresses. IDS 0: ``x`` holds features, else a table, as in `kernels.lstm.infer`."""
 
 PARTS, CHUNKS, COUNT, FEATURES, UNITS, STRIDE, NOW = range(8, 15)
 """Places of its numbers: cores, chunks of each, N, D, H, B * L, and the half of ``hidden`` with h before the step."""
+
+STEPS, READY = range(15, 17)
+"""Places of T, if the task is that of `kernels.lstm_ahead` (else 0), and of the address of what is ready."""
 
 
 def task_of(
@@ -49,7 +56,7 @@ def task_of(
     arrays = x, ids, hidden, cells, gates, *weights
     _, count, units = hidden.shape
     addresses = [0 if array is None else array.__array_interface__["data"][0] for array in arrays]
-    return np.array([*addresses, 0, 0, count, features, units, cells.shape[1], 0], np.int64)
+    return np.array([*addresses, 0, 0, count, features, units, cells.shape[1], 0, 0, 0], np.int64)
 
 
 @jit_inner
@@ -79,6 +86,23 @@ def _chunk(task, like, chunk):
 
 
 @jit_inner
+def inputs_of_chunk(task, like, chunk):
+    """Write ``W_ih x + b`` of some steps of all sequences, and say that they are ready."""
+    count, features, stride, steps = task[COUNT], task[FEATURES], task[STRIDE], task[STEPS]
+    wide = 4 * stride
+    x = at_address(like, task[X], count * steps * features)
+    gates = at_address(like, task[GATES], count * steps * wide)
+    packed, bias = at_address(like, task[INPUT], features * wide), at_address(like, task[BIAS], wide)
+    first, last = chunk * STEPS_OF_CHUNK, min((chunk + 1) * STEPS_OF_CHUNK, steps)
+    for n in range(count):
+        rows_by_panels(
+            *(x[(n * steps + first) * features :], features, packed, features, bias),
+            *(gates[(first * count + n) * wide :], count * wide, wide, 0, last - first),
+        )
+    publish(at_address(task, task[READY], task[CHUNKS]), chunk, 1)
+
+
+@jit_inner
 def _take_chunks(words, task, like, mine):
     """Take chunks until none is left, beginning with one's own."""
     parts = task[PARTS]
@@ -88,7 +112,10 @@ def _take_chunks(words, task, like, mine):
             left = add(words, part * ROW + LEFT, -1)
             if left > 0:  # else another was faster
                 chunk = left - 1 if task[NOW] else task[CHUNKS] - left
-                _chunk(task, like, part * task[CHUNKS] + chunk)
+                if task[STEPS]:
+                    inputs_of_chunk(task, like, chunk)
+                else:
+                    _chunk(task, like, part * task[CHUNKS] + chunk)
                 add(words, part * ROW + MADE, 1)
 
 

@@ -55,7 +55,7 @@ leader has put up for this core, the chunks that nobody has begun and those that
 MOST_FOLLOWERS = 15
 """Workers that follow a leader: more would spend their time in telling each other."""
 
-TASK_WORDS = 15
+TASK_WORDS = 17
 """Words of what a leader has to say."""
 
 _STAKE, _REST = 0.004, (0.02, 1.0)
@@ -417,6 +417,8 @@ class Leader:
     ----------
     kernel : callable
         ``kernel(words, task, next_task, like, row, until, looks)``, as `kernels.lstm_step.take_steps`.
+    follow : callable
+        That of those who follow: the same for all leaders of a type.
     dtype : dtype
         Of the kernel's arrays.
     cores : int
@@ -425,8 +427,11 @@ class Leader:
         Estimate of the work, in nanoseconds on one core.
     """
 
-    def __init__(self, kernel: Callable[..., bool], dtype: np.dtype[Any], cores: int, cost: float) -> None:
-        self._kernel, self._like, self._followers = kernel, np.empty(1, dtype), cores - 1
+    def __init__(
+        self, kernel: Callable[..., bool], follow: Callable[..., bool], dtype: np.dtype[Any], cores: int, cost: float
+    ) -> None:
+        self._kernel, self._follow = kernel, follow
+        self._like, self._followers = np.empty(1, dtype), cores - 1
         self._words = np.zeros(cores * ROW, np.int64)  # to work alone with
         self._task = np.zeros(TASK_WORDS, np.int64)
         self._large = cost >= SERIAL_BELOW
@@ -449,7 +454,7 @@ class Leader:
         team.busy = True
         try:
             team.wake(self._followers)
-            team.follow_with(self._kernel, self._like)
+            team.follow_with(self._follow, self._like)
             began = time.perf_counter()
             self._kernel(team.words, team.task, task, self._like, 0, 0, 0)
             team.led = time.perf_counter()

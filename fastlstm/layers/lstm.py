@@ -11,6 +11,8 @@ from ..errors import ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
 from ..kernels.embedding import gather, scatter_add
+from ..kernels.lstm_ahead import chunks_of, infer_ahead, point_to, task_ahead
+from ..kernels.lstm_step import take_steps
 from ..kernels.scratch import aligned, borrowed, zeros
 from . import shared_units
 from .base import Gradients, Layer, OfTable, Run, dropped, size
@@ -63,6 +65,16 @@ class Inference(NamedTuple):
     arguments: tuple[Any, ...]
     cells: NDArray[Any]  # (N, B * L): c0, after the call the final c
     scratch: int  # elements that each core needs
+
+
+class Prepared(NamedTuple):
+    """Batches of a shape that came before, and from the second on what prepares their inputs on another core."""
+
+    shape: tuple[int, ...]
+    leader: Any = None
+    weights: Weights | None = None
+    task: Any = None
+    ready: Any = None  # the task holds its address
 
 
 class LSTM(Layer):
@@ -126,8 +138,12 @@ class LSTM(Layer):
         self.unit_forget_bias = unit_forget_bias
         self._weights: Weights | None = None
         self._folded: tuple[Weights, object, NDArray[Any]] | None = None
+        self._prepared: list[Prepared] = []
         self.stride = stride_of(self.units, self.dtype)
         """Units up to whole registers: B * L."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_prepared": []}  # a task holds addresses, and a copy has other arrays
 
     @property
     def features_out(self) -> int:
@@ -462,11 +478,13 @@ class LSTM(Layer):
         units, stride, total = self.units, self.stride, count * steps
         if not total or not features or features != self.features_in or (self.go_backwards and steps > 1):
             return None
-        cost = shared_units.cost_of(total, units, features)
-        if cost > _BRIEF and (
-            shared_units.worth_it(count, steps, units, stride, cost) or team.threads_for(cost, count) > 1
-        ):
-            return None
+        cost, prepared = shared_units.cost_of(total, units, features), False
+        if cost > _BRIEF:
+            if shared_units.worth_it(count, steps, units, stride, cost):
+                return None
+            prepared = shared_units.worth_preparing(count, steps, stride, features, cost)
+            if not prepared and team.threads_for(cost, count) > 1:
+                return None
         hidden, cells = aligned((count + total, units), self.dtype), zeros((count, stride), self.dtype)
         hidden[:count] = 0.0
         if state is not None:
@@ -476,12 +494,14 @@ class LSTM(Layer):
                 if type(part) is not np.ndarray or part.shape != (count, units) or part.dtype != self.dtype:
                     return None
                 place[...] = part
-        height = shared_units.chunk_of(count, total, stride)
-        with borrowed(height * (4 * stride + features), self.dtype) as memory:
-            kernels.infer(
-                *(x.reshape(-1), 0, features, steps * features, features, _NO_IDS, hidden.reshape(-1), units, False),
-                *(cells.reshape(-1), units, same_length(steps, count), *self.packed(), height, memory, 0, count),
-            )
+        if not prepared or not self._prepare(x, hidden, cells, cost):
+            height = shared_units.chunk_of(count, total, stride)
+            with borrowed(height * (4 * stride + features), self.dtype) as memory:
+                kernels.infer(
+                    *(x.reshape(-1), 0, features, steps * features, features, _NO_IDS, hidden.reshape(-1), units),
+                    *(False, cells.reshape(-1), units, same_length(steps, count), *self.packed(), height, memory),
+                    *(0, count),
+                )
         last = hidden[total:]
         if not self.return_sequences:
             out = last.copy()
@@ -490,6 +510,30 @@ class LSTM(Layer):
         else:
             out = hidden[count:].reshape(steps, count, units).swapaxes(0, 1)
         return (out, LSTMState(last.copy(), cells[:, :units].copy())) if self.return_state else out
+
+    def _prepare(self, x: NDArray[Any], hidden: NDArray[Any], cells: NDArray[Any], cost: float) -> bool:
+        """Run the steps while another core prepares their inputs; tell whether that was done.
+
+        It is not for the first batch of a shape, but for those that follow it: a kernel more may have to be compiled.
+        """
+        try:
+            known = self._prepared.pop()  # atomic: what one call uses, no other thread has
+        except IndexError:
+            known = None
+        weights = self.packed()
+        if known is None or known.shape != x.shape:
+            self._prepared.append(Prepared(x.shape))
+            return False
+        if known.weights is not weights:
+            ready = np.empty(chunks_of(x.shape[1]), np.int64)
+            task = task_ahead(self.units, weights, ready, x.shape)
+            leader = known.leader or team.Leader(infer_ahead, take_steps, self.dtype, 2, cost)
+            known = Prepared(x.shape, leader, weights, task, ready)
+        with borrowed(x.shape[0] * x.shape[1] * 4 * self.stride, self.dtype) as gates:
+            point_to(known.task, x, hidden, cells, gates)
+            known.leader.lead(known.task)
+        self._prepared.append(known)
+        return True
 
     def take_state(self, state: tuple[ArrayLike, ArrayLike], packed: Packed) -> LSTMState:
         """Check a state in the user's order and return it in packed order."""

@@ -11,7 +11,7 @@ from ..kernels.lstm_split import PROGRESS_STRIDE, backward_split, forward_split
 from ..kernels.scratch import borrowed
 from ..simd.host import REGISTERS
 
-__all__ = ["StepCut", "backward", "chunk_of", "cost_of", "cut_of_step", "forward", "worth_it"]
+__all__ = ["StepCut", "backward", "chunk_of", "cost_of", "cut_of_step", "forward", "worth_it", "worth_preparing"]
 
 _CHUNK_ELEMENTS = 1 << 17
 """Gate values that inference computes at once: they stay in the L2 cache until their steps have read them."""
@@ -21,6 +21,12 @@ _FEW = 4
 
 _STEPS = 8
 """Steps of a whole sequence below which the other core would come too late for its share of the units."""
+
+_PREPARED_MOST = 1 << 21
+"""Gate values that are prepared at most: they are all kept until the last step."""
+
+_PREPARED_FROM = 120_000.0
+"""Nanoseconds of work from which on it pays to prepare the inputs of steps: 82 microseconds took 95 and then 107."""
 
 _WEIGHTS = 1 << 17
 """Recurrent weights from which on sharing the units of a step pays for meeting after it. 128 units have half as many:
@@ -69,6 +75,13 @@ def worth_it(count: int, steps: int, units: int, stride: int, cost: float) -> bo
     """Tell whether cores shall share the units for such a batch; `cost` is that of the steps, in nanoseconds."""
     few = count < _FEW and steps >= _STEPS
     return few and 4 * stride * units >= _WEIGHTS and team.threads_for(cost, 2) > 1
+
+
+def worth_preparing(count: int, steps: int, stride: int, features: int, cost: float) -> bool:
+    """Tell whether another core shall prepare the inputs of such a batch while one takes its steps."""
+    few = count == 1 or (count < _FEW and cost < team.SERIAL_BELOW)
+    fits = 4 * stride * count * steps <= _PREPARED_MOST
+    return few and fits and cost >= _PREPARED_FROM and 4 * features >= stride and team.get_num_threads() > 1
 
 
 def forward(

@@ -82,7 +82,7 @@ class _LSTMStepper:
             x = lstm.folded(self.embedding.params["weight"], self.embedding.edition)
         if self._cut.threads != team.get_num_threads():
             cut = shared_units.cut_of_step(batch, lstm.units, features, lstm.dtype.itemsize)
-            self._leader = team.Leader(take_steps, lstm.dtype, cut.cores, cut.cost)
+            self._leader = team.Leader(take_steps, take_steps, lstm.dtype, cut.cores, cut.cost)
             self._cut = cut  # the last: an interrupt leaves no leader for fewer cores than the cut says
         if self._cut.cores > 1:
             self._share(x, ids, weights)
@@ -261,7 +261,15 @@ class Stream:
             own[name][...] = value
 
     def clone(self) -> "Stream":
-        """Return a second stream that goes on from the same state, over the same weights."""
-        twin = Stream(self.layers, self.batch)
-        twin.load_state_dict(self.state_dict())
-        return twin
+        """Return a second stream that goes on from the same state, over the same weights. `copy.copy` does it too."""
+        return _going_on(self.layers, self.batch, self.state_dict())
+
+    def __reduce__(self) -> tuple[Any, ...]:  # buffers are views of each other, and tasks hold their addresses
+        return _going_on, (self.layers, self.batch, self.state_dict())
+
+
+def _going_on(layers: list[Layer], batch: int, state: dict[str, Array]) -> Stream:
+    """Return a stream that goes on from a state."""
+    stream = Stream(layers, batch)
+    stream.load_state_dict(state)
+    return stream

@@ -1,5 +1,7 @@
 """Step by step gives the bits of the whole sequence, and states are the caller's to keep, move and clear."""
 
+import copy
+import pickle
 import signal
 import threading
 import time
@@ -366,3 +368,20 @@ def test_a_step_that_must_not_be_written_to(rng):
     expected = lstm(x[:, None])[:, 0]
     x.flags.writeable = False
     assert_bitwise_equal(fl.Stream([lstm]).step(x), expected)
+
+
+@pytest.mark.parametrize("units", [8, 512])  # the second goes over cores
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda stream: pickle.loads(pickle.dumps(stream)), fl.Stream.clone]
+)
+def test_a_copy_goes_on_from_the_same_state_in_memory_of_its_own(units, copied, rng):
+    fl.set_num_threads(2)
+    lstm = fl.LSTM(units)
+    lstm.build(units, 0)
+    stream, steps = fl.Stream([lstm]), rng.standard_normal((9, 1, units)).astype(np.float32)
+    for x in steps[:5]:
+        stream.step(x)
+    twin = copied(stream)
+    ahead = [stream.step(x) for x in steps[5:]]
+    for x, expected in zip(steps[5:], ahead, strict=True):
+        assert_bitwise_equal(twin.step(x), expected)

@@ -1,5 +1,7 @@
 """The user's process is not ours: eight threads at once, fork after use, nothing left behind."""
 
+import copy
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -105,3 +107,46 @@ def test_tiny_inputs_are_not_lost(dtype):
     _, state = layer(np.full((1, 1, 1), 1e-30))
     np.testing.assert_allclose(state.c, 0.5e-30, rtol=1e-6)
     np.testing.assert_allclose(state.h, 0.25e-30, rtol=1e-6)
+
+
+def test_batches_prepared_by_another_core_from_four_threads():
+    """One call leads, the others beside it work alone; every thread has its own leader, and the same bits."""
+    fl.set_num_threads(2)
+    lstm = fl.LSTM(96, return_sequences=True)
+    batches = [np.random.default_rng(n).standard_normal((1, 150 + 50 * n, 64), np.float32) for n in range(4)]
+    expected, failures = [lstm(list(batch))[0] for batch in batches], []
+
+    def call(n):
+        try:
+            for turn in range(60):
+                which = n if turn % 20 > 5 else turn % 4  # mostly the same shape, at times another
+                assert_bitwise_equal(lstm(batches[which])[0], expected[which])
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=call, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not any(thread.is_alive() for thread in threads), "a call hangs"
+    assert failures == []
+    for _ in range(3):
+        call(0)
+    assert failures == []
+    assert any(known.leader is not None for known in lstm._prepared), "no batch was led"
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda lstm: pickle.loads(pickle.dumps(lstm))])
+def test_a_copy_of_a_layer_prepares_batches_of_its_own(copied):
+    fl.set_num_threads(2)
+    lstm, x = fl.LSTM(96, return_sequences=True), np.ones((1, 200, 64), np.float32)
+    for _ in range(3):
+        before = lstm(x)
+    assert lstm._prepared[0].leader is not None
+    twin = copied(lstm)
+    twin.load_state_dict({name: 2 * value for name, value in lstm.state_dict().items()})
+    expected = twin(list(x))[0]
+    for _ in range(5):
+        assert_bitwise_equal(twin(x)[0], expected)
+        assert_bitwise_equal(lstm(x), before)

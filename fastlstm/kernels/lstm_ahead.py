@@ -1,0 +1,125 @@
+"""A short batch of few small sequences on two cores: one prepares the inputs while the other takes the steps.
+
+Steps depend on each other, and meeting after each of them costs more than a second core brings. Their inputs,
+``W_ih x + b``, do not: a quarter to a half of the work. Whoever follows (`kernels.lstm_step`) takes chunks of them,
+some steps each, in their order. The leader takes the steps; where a chunk is not ready, he takes one himself, and one
+that was begun elsewhere, but does not become ready, he does again. Both write the same bits to rows that are written
+once. At the end he waits for whoever is still at one.
+
+Letters and arrays as in ``kernels/lstm.py``, words and tasks as in ``kernels/lstm_step.py``.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..simd.atomic import add, at_address, give_way, observe, publish, relax
+from ._jit import jit
+from .lstm import step_of_inference
+from .lstm_step import (
+    BIAS,
+    CELLS,
+    CHUNKS,
+    COUNT,
+    FEATURES,
+    GATES,
+    HIDDEN,
+    INPUT,
+    PARTS,
+    READY,
+    RECURRENT,
+    STEPS,
+    STEPS_OF_CHUNK,
+    STRIDE,
+    UNITS,
+    X,
+    inputs_of_chunk,
+)
+from .team import LEFT, LOOKS_A_WAY, MADE, ROW, TASK_WORDS
+
+__all__ = ["chunks_of", "infer_ahead", "point_to", "task_ahead"]
+
+_PATIENCE = 500
+"""Looks for a chunk that was begun elsewhere, some 20 ns each, before it is done again."""
+
+
+def chunks_of(steps: int) -> int:
+    """Return in how many chunks the inputs of so many steps go."""
+    return -(-steps // int(STEPS_OF_CHUNK))
+
+
+def task_ahead(
+    units: int,
+    weights: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    ready: NDArray[np.int64],
+    shape: tuple[int, ...],
+) -> NDArray[np.int64]:
+    """Return the task of batches of one shape (N, T, D) but for what `point_to` fills in.
+
+    weights  W_ih, W_hh and the bias, see `kernels.lstm.infer`
+    ready    (chunks,) int64  overwritten
+    """
+    count, steps, features = shape
+    addresses = [array.__array_interface__["data"][0] for array in weights]
+    task = np.zeros(TASK_WORDS, np.int64)
+    task[[INPUT, RECURRENT, BIAS]] = addresses
+    task[[PARTS, CHUNKS, COUNT, FEATURES, UNITS]] = 2, len(ready), count, features, units
+    task[[STRIDE, STEPS, READY]] = len(weights[2]) // 4, steps, ready.__array_interface__["data"][0]
+    return task
+
+
+def point_to(
+    task: NDArray[np.int64], x: NDArray[Any], hidden: NDArray[Any], cells: NDArray[Any], gates: NDArray[Any]
+) -> None:
+    """Say which batch it is. The caller keeps the arrays alive.
+
+    x       (N, T, D)           float, in
+    hidden  ((1 + T) * N, H)    float, the first N rows: h0; the others out
+    cells   (N, B * L)          float, in: c0; out: the final c
+    gates   (N * T * B * 4 * L,) float, overwritten
+    """
+    for place, array in ((X, x), (HIDDEN, hidden), (CELLS, cells), (GATES, gates)):
+        task[place] = array.__array_interface__["data"][0]
+
+
+@jit
+def infer_ahead(words, task, next_task, like, mine, until, looks):
+    """Run all steps of a batch; the arguments are those of `kernels.lstm_step.take_steps` for a leader."""
+    for word in range(len(next_task)):
+        task[word] = next_task[word]
+    count, steps, units, stride, chunks = task[COUNT], task[STEPS], task[UNITS], task[STRIDE], task[CHUNKS]
+    hidden = at_address(like, task[HIDDEN], (1 + steps) * count * units)
+    cells = at_address(like, task[CELLS], count * stride)
+    gates = at_address(like, task[GATES], count * steps * 4 * stride)
+    recurrent = at_address(like, task[RECURRENT], 4 * stride * units)
+    ready = at_address(task, task[READY], chunks)
+    for chunk in range(chunks):
+        ready[chunk] = 0
+    publish(words, ROW + MADE, 0)
+    publish(words, ROW + LEFT, chunks - 1)
+    inputs_of_chunk(task, like, 0)
+    elsewhere = chunks - 1
+    for chunk in range(chunks):
+        waited = 0
+        while observe(ready, chunk) == 0:
+            left = np.int64(0)
+            if observe(words, ROW + LEFT) > 0:
+                left = add(words, ROW + LEFT, -1)
+            if left > 0:
+                inputs_of_chunk(task, like, chunks - left)
+                elsewhere -= 1
+            elif waited == _PATIENCE:
+                inputs_of_chunk(task, like, chunk)
+            else:
+                relax()
+                waited += 1
+        for t in range(chunk * STEPS_OF_CHUNK, min((chunk + 1) * STEPS_OF_CHUNK, steps)):
+            step_of_inference(gates, t * count, stride, hidden, t * count, units, recurrent, cells, count, t)
+    waited = 0
+    while observe(words, ROW + MADE) < elsewhere:
+        relax()
+        waited += 1
+        if waited % LOOKS_A_WAY == 0:
+            give_way()
+    return True
