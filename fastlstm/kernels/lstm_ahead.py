@@ -3,8 +3,8 @@
 Steps depend on each other, and meeting after each of them costs more than a second core brings. Their inputs,
 ``W_ih x + b``, do not: a quarter to a half of the work. Whoever follows (`kernels.lstm_step`) takes chunks of them,
 some steps each, in their order. The leader takes the steps; where a chunk is not ready, he takes one himself, and one
-that was begun elsewhere, but does not become ready, he does again. Both write the same bits to rows that are written
-once. At the end he waits for whoever is still at one.
+that was begun elsewhere, but does not become ready, he does again, in rows of his own: steps write over their inputs,
+and who is late may still write there. At the end he waits for whoever is still at one.
 
 Letters and arrays as in ``kernels/lstm.py``, words and tasks as in ``kernels/lstm_step.py``.
 """
@@ -35,13 +35,19 @@ from .lstm_step import (
     UNITS,
     X,
     inputs_of_chunk,
+    prepare_chunk,
 )
 from .team import LEFT, LOOKS_A_WAY, MADE, ROW, TASK_WORDS
 
-__all__ = ["chunks_of", "infer_ahead", "point_to", "task_ahead"]
+__all__ = ["chunks_of", "infer_ahead", "point_to", "rows_of", "task_ahead"]
 
 _PATIENCE = 500
 """Looks for a chunk that was begun elsewhere, some 20 ns each, before it is done again."""
+
+
+def rows_of(count: int, steps: int) -> int:
+    """Return the rows of gates for a batch."""
+    return count * (steps + int(STEPS_OF_CHUNK))
 
 
 def chunks_of(steps: int) -> int:
@@ -77,7 +83,7 @@ def point_to(
     x       (N, T, D)           float, in
     hidden  ((1 + T) * N, H)    float, the first N rows: h0; the others out
     cells   (N, B * L)          float, in: c0; out: the final c
-    gates   (N * T * B * 4 * L,) float, overwritten
+    gates   (N * (T + 12) * B * 4 * L,) float, overwritten
     """
     for place, array in ((X, x), (HIDDEN, hidden), (CELLS, cells), (GATES, gates)):
         task[place] = array.__array_interface__["data"][0]
@@ -91,31 +97,36 @@ def infer_ahead(words, task, next_task, like, mine, until, looks):
     count, steps, units, stride, chunks = task[COUNT], task[STEPS], task[UNITS], task[STRIDE], task[CHUNKS]
     hidden = at_address(like, task[HIDDEN], (1 + steps) * count * units)
     cells = at_address(like, task[CELLS], count * stride)
-    gates = at_address(like, task[GATES], count * steps * 4 * stride)
+    gates = at_address(like, task[GATES], count * (steps + STEPS_OF_CHUNK) * 4 * stride)
     recurrent = at_address(like, task[RECURRENT], 4 * stride * units)
     ready = at_address(task, task[READY], chunks)
     for chunk in range(chunks):
         ready[chunk] = 0
     publish(words, ROW + MADE, 0)
     publish(words, ROW + LEFT, chunks - 1)
-    inputs_of_chunk(task, like, 0)
+    prepare_chunk(task, like, 0)
     elsewhere = chunks - 1
     for chunk in range(chunks):
+        first = chunk * STEPS_OF_CHUNK
+        row = first * count
         waited = 0
         while observe(ready, chunk) == 0:
             left = np.int64(0)
             if observe(words, ROW + LEFT) > 0:
                 left = add(words, ROW + LEFT, -1)
             if left > 0:
-                inputs_of_chunk(task, like, chunks - left)
+                prepare_chunk(task, like, chunks - left)
                 elsewhere -= 1
             elif waited == _PATIENCE:
-                inputs_of_chunk(task, like, chunk)
+                row = steps * count
+                inputs_of_chunk(task, like, chunk, row)
+                break
             else:
                 relax()
                 waited += 1
-        for t in range(chunk * STEPS_OF_CHUNK, min((chunk + 1) * STEPS_OF_CHUNK, steps)):
-            step_of_inference(gates, t * count, stride, hidden, t * count, units, recurrent, cells, count, t)
+        for t in range(first, min(first + STEPS_OF_CHUNK, steps)):
+            gate_row = row + (t - first) * count
+            step_of_inference(gates, gate_row, stride, hidden, t * count, units, recurrent, cells, count, t)
     waited = 0
     while observe(words, ROW + MADE) < elsewhere:
         relax()

@@ -86,19 +86,25 @@ def _chunk(task, like, chunk):
 
 
 @jit_inner
-def inputs_of_chunk(task, like, chunk):
-    """Write ``W_ih x + b`` of some steps of all sequences, and say that they are ready."""
+def inputs_of_chunk(task, like, chunk, to):
+    """Write ``W_ih x + b`` of some steps of all sequences to gate rows from `to` on, a step after the other."""
     count, features, stride, steps = task[COUNT], task[FEATURES], task[STRIDE], task[STEPS]
     wide = 4 * stride
     x = at_address(like, task[X], count * steps * features)
-    gates = at_address(like, task[GATES], count * steps * wide)
+    gates = at_address(like, task[GATES], count * (steps + STEPS_OF_CHUNK) * wide)
     packed, bias = at_address(like, task[INPUT], features * wide), at_address(like, task[BIAS], wide)
     first, last = chunk * STEPS_OF_CHUNK, min((chunk + 1) * STEPS_OF_CHUNK, steps)
     for n in range(count):
         rows_by_panels(
             *(x[(n * steps + first) * features :], features, packed, features, bias),
-            *(gates[(first * count + n) * wide :], count * wide, wide, 0, last - first),
+            *(gates[(to + n) * wide :], count * wide, wide, 0, last - first),
         )
+
+
+@jit_inner
+def prepare_chunk(task, like, chunk):
+    """Write the inputs of a chunk where its leader looks for them, and say that they are ready."""
+    inputs_of_chunk(task, like, chunk, chunk * STEPS_OF_CHUNK * task[COUNT])
     publish(at_address(task, task[READY], task[CHUNKS]), chunk, 1)
 
 
@@ -113,7 +119,7 @@ def _take_chunks(words, task, like, mine):
             if left > 0:  # else another was faster
                 chunk = left - 1 if task[NOW] else task[CHUNKS] - left
                 if task[STEPS]:
-                    inputs_of_chunk(task, like, chunk)
+                    prepare_chunk(task, like, chunk)
                 else:
                     _chunk(task, like, part * task[CHUNKS] + chunk)
                 add(words, part * ROW + MADE, 1)

@@ -11,7 +11,7 @@ from ..errors import ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
 from ..kernels.embedding import gather, scatter_add
-from ..kernels.lstm_ahead import chunks_of, infer_ahead, point_to, task_ahead
+from ..kernels.lstm_ahead import chunks_of, infer_ahead, point_to, rows_of, task_ahead
 from ..kernels.lstm_step import take_steps
 from ..kernels.scratch import aligned, borrowed, zeros
 from . import shared_units
@@ -184,6 +184,7 @@ class LSTM(Layer):
 
     def changed(self) -> None:
         self._weights = self._folded = None
+        self._prepared = []
 
     # --- the kernels' layout ------------------------------------------------------------------------------------
 
@@ -529,7 +530,7 @@ class LSTM(Layer):
             task = task_ahead(self.units, weights, ready, x.shape)
             leader = known.leader or team.Leader(infer_ahead, take_steps, self.dtype, 2, cost)
             known = Prepared(x.shape, leader, weights, task, ready)
-        with borrowed(x.shape[0] * x.shape[1] * 4 * self.stride, self.dtype) as gates:
+        with borrowed(rows_of(*x.shape[:2]) * 4 * self.stride, self.dtype) as gates:
             point_to(known.task, x, hidden, cells, gates)
             known.leader.lead(known.task)
         self._prepared.append(known)

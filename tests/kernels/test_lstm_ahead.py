@@ -9,12 +9,12 @@ import pytest
 
 import fastlstm as fl
 from fastlstm.kernels import team
-from fastlstm.kernels.lstm_ahead import chunks_of, infer_ahead, point_to, task_ahead
+from fastlstm.kernels.lstm_ahead import chunks_of, infer_ahead, point_to, rows_of, task_ahead
 from fastlstm.kernels.lstm_step import take_steps
-from fastlstm.simd.atomic import add, observe
+from fastlstm.simd.atomic import add, observe, publish
 from tests.tolerances import assert_bitwise_equal
 
-LEFT, MADE = team.ROW + team.LEFT, team.ROW + team.MADE
+BEGUN, LEFT, MADE = (team.ROW + word for word in (team.BEGUN, team.LEFT, team.MADE))
 
 
 @numba.njit(nogil=True)
@@ -23,11 +23,16 @@ def begin_one(words):
     looks = 0
     while observe(words, LEFT) <= 0 and looks < 1 << 26:
         looks += 1
-    return add(words, LEFT, -1) > 0
+    return add(words, LEFT, -1)
 
 
 @numba.njit(nogil=True)
-def end_one(words):
+def be_late(words, rows):
+    """Write over the rows of a chunk, for long after the leader has done it again, and never say that it is ready."""
+    for turn in range(10_000):
+        for place in range(len(rows)):
+            rows[place] = np.nan
+        publish(words, BEGUN, turn)  # or all turns but one would be optimised away
     add(words, MADE, 1)
 
 
@@ -43,7 +48,7 @@ class Batch:
         self.like, self.weights = np.empty(1, dtype), self.lstm.packed()
         self.hidden = np.zeros(((1 + steps) * count, units), dtype)
         self.cells = np.zeros((count, self.lstm.stride), dtype)
-        self.gates = np.full(count * steps * 4 * self.lstm.stride, np.nan, dtype)
+        self.gates = np.full(rows_of(count, steps) * 4 * self.lstm.stride, np.nan, dtype)
         self.ready = np.full(chunks_of(steps), 1, np.int64)
         self.words, self.task = np.zeros(2 * team.ROW, np.int64), np.zeros(team.TASK_WORDS, np.int64)
         self.next_task = task_ahead(units, self.weights, self.ready, shape)
@@ -90,30 +95,34 @@ def test_with_one_that_follows(shape, dtype):
     assert made > 0, "the follower took no chunk in 30 seconds"
 
 
-def test_a_chunk_that_was_begun_elsewhere_and_does_not_come_is_done_again():
-    batch = Batch((1, 20_000, 8), 16, "float32")  # 20 ms: time to begin one
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_chunk_that_was_begun_elsewhere_and_does_not_come_is_done_again(count):
+    batch = Batch((count, 20_000, 8), 16, "float32")  # 20 ms: time to begin one
     expected, over = batch.expected(), []
+    chunks = len(batch.ready)
+    wide = 12 * count * 4 * batch.lstm.stride
 
-    def begin_one_and_sleep():
-        began = begin_one(batch.words)
-        time.sleep(0.05)
-        over.append(began)
-        if began:
-            end_one(batch.words)
+    def begin_one_and_be_late():
+        left = begin_one(batch.words)
+        over.append(left > 0)
+        if left > 0:
+            chunk = chunks - left
+            be_late(batch.words, batch.gates[chunk * wide : (chunk + 1) * wide])
+            over.append(True)
 
     batch.words[LEFT] = 1
-    begin_one_and_sleep()  # compiled
+    begin_one_and_be_late()  # compiled
     batch.lead()
     for _ in range(20):
         batch.words[LEFT], batch.cells[...] = 0, 0.0
         over.clear()
-        sleeper = threading.Thread(target=begin_one_and_sleep)
-        sleeper.start()
+        late = threading.Thread(target=begin_one_and_be_late)
+        late.start()
         time.sleep(0.01)
         assert_bitwise_equal(batch.lead(), expected)
-        returned_after = list(over)
-        sleeper.join()
-        if over == [True]:  # else the leader took that chunk itself
-            assert returned_after == [True], "the leader did not wait for one that was still at a chunk"
+        made = batch.words[MADE]
+        late.join()
+        if over[0]:  # else the leader took that chunk itself
+            assert made == 1, "the leader did not wait for one that was still at a chunk"
             return
     pytest.fail("the leader was faster each time")
