@@ -175,7 +175,6 @@ _FETCHED = COLUMNS // 2
 
 row_times_panel, _tile2, _tile3 = (_make_tile(rows) for rows in (1, 2, 3))
 _tile4, _tile6 = (_make_tile(rows) for rows in (4, 6)) if ROWS == 6 else (_tile3, _tile3)
-_tile4_fetching = _make_tile(4, fetched=_FETCHED) if ROWS == 6 else _tile3
 _tall_fetching = _make_tile(ROWS, fetched=_FETCHED)
 _narrow = _make_tile(ROWS, COLUMNS // 2)
 """The tallest tile for a last panel that is half empty or more: half the arithmetic."""
@@ -196,9 +195,10 @@ def panel_product(a, i, row_stride, k_stride, rows, panel, j, j_next, k, start, 
     panel wide), that of the output at ``out[o + r * out_stride]``, where only the first n columns exist. A hint: the
     panel that is multiplied next begins at ``panel[j_next]``, if there is one.
     """
+    never_inline()
     far = len(panel) >= _LARGE
-    fetching = far
-    fetched = j_next if far else j
+    fetching = far and k <= K_BLOCK  # two longer panels would drive each other out of the L2 cache
+    fetched = j_next if fetching else j
     half = _FETCHED * lanes_of(panel) * k
     row = 0
     while row < rows:
@@ -208,10 +208,6 @@ def panel_product(a, i, row_stride, k_stride, rows, panel, j, j_next, k, start, 
             _narrow(a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n, fetched)
         elif height == ROWS and fetching:
             _tall_fetching(
-                a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n, fetched
-            )
-        elif height == 4 and fetching:
-            _tile4_fetching(
                 a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n, fetched
             )
         elif height == 6:
@@ -297,6 +293,21 @@ def product(a, a_stride, packed, k, bias, out, out_stride, n, begin, end):
     rows_by_panels(a.reshape(-1), a_stride, packed, k, bias, out.reshape(-1), out_stride, n, begin, end)
 
 
+@jit_inline
+def _tile(height, a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n):
+    """Make the tile of a height a part of the caller."""
+    if height == 6:
+        _tile6(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n, j)
+    elif height == 4:
+        _tile4(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n, j)
+    elif height == 3:
+        _tile3(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n, j)
+    elif height == 2:
+        _tile2(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n, j)
+    else:
+        row_times_panel(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n, j)
+
+
 def scratch_size(n: int, dtype) -> int:
     """Return the elements of scratch that one core needs in `product_over_rows` for N = `n`."""
     width = panel_width(dtype)
@@ -358,6 +369,7 @@ def product_over_rows(a, a_stride, b, b_stride, b_rows, rows, out, n, sums, add,
     width = COLUMNS * lanes_of(out)
     right = width
     left = right + (n + width - 1) // width * width * ROW_BLOCK
+    full = (n + width // 2 - 1) // width  # panels, but for a last one that is half empty or more
     for c in range(width):
         scratch[c] = 0.0
     for m in range(begin, begin if add else end):
@@ -374,14 +386,27 @@ def product_over_rows(a, a_stride, b, b_stride, b_rows, rows, out, n, sums, add,
             m = m_first
             while m < m_last:
                 height = tile_height(m_last - m, False)
-                for p in range((n + width - 1) // width):
+                i = left + m - m_first
+                for p in range(full):
                     j = right + p * k * width
                     o = m * n + p * width
-                    start, s, start_stride = out, o, n
+                    rest = n - p * width
                     if first == 0 and not add:
-                        start, s, start_stride = scratch, SAME_FOR_ALL, SAME_FOR_ALL  # zeros stand at its start
-                    panel_product(
-                        *(scratch, left + m - m_first, 1, _LEFT_COLUMNS, height, scratch, j, j + k * width, k),
-                        *(start, s, start_stride, out, o, n, n - p * width),
-                    )
+                        zeros = SAME_FOR_ALL  # they stand at the start of scratch
+                        _tile(
+                            *(height, scratch, i, 1, _LEFT_COLUMNS, scratch, j, k),
+                            *(scratch, zeros, SAME_FOR_ALL, out, o, n, rest),
+                        )
+                    else:
+                        _tile(height, scratch, i, 1, _LEFT_COLUMNS, scratch, j, k, out, o, n, out, o, n, rest)
                 m += height
+            if full * width < n:
+                j = right + full * k * width
+                o = m_first * n + full * width
+                start, s, start_stride = out, o, n
+                if first == 0 and not add:
+                    start, s, start_stride = scratch, SAME_FOR_ALL, SAME_FOR_ALL
+                panel_product(
+                    *(scratch, left, 1, _LEFT_COLUMNS, m_last - m_first, scratch, j, j, k),
+                    *(start, s, start_stride, out, o, n, n - full * width),
+                )

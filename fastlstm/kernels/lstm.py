@@ -89,9 +89,22 @@ def _step(
         g = gate_row * 4 * stride + 4 * block
         panel = 4 * block * units
         if count == 1:
-            row_times_panel(
-                *(hidden, h_from * h_width, 0, 1, recurrent, panel, units),
-                *(gates, g, SAME_FOR_ALL, gates, g, 0, 4 * width, panel),
+            row_times_panel(  # of the same types as in panel_product, or it would be compiled twice
+                hidden,
+                h_from * h_width,
+                SAME_FOR_ALL,
+                1,
+                recurrent,
+                panel,
+                units,
+                gates,
+                g,
+                SAME_FOR_ALL,
+                gates,
+                g,
+                SAME_FOR_ALL,
+                4 * width,
+                panel,
             )
         else:
             panel_product(  # 0: a = W_ih x + b_ih + W_hh h_prev + b_hh
