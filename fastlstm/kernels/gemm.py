@@ -181,6 +181,21 @@ _narrow = _make_tile(ROWS, COLUMNS // 2)
 
 
 @jit_inline
+def _tile(height, a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n):
+    """Make the tile of a height a part of the caller."""
+    if height == 6:
+        _tile6(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n, j)
+    elif height == 4:
+        _tile4(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n, j)
+    elif height == 3:
+        _tile3(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n, j)
+    elif height == 2:
+        _tile2(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n, j)
+    else:
+        row_times_panel(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n, j)
+
+
+@jit_inline
 def first_block(k):
     """Return how many of the `k` rows of a panel are multiplied first."""
     return k if k <= 2 * K_BLOCK else K_BLOCK
@@ -198,34 +213,24 @@ def panel_product(a, i, row_stride, k_stride, rows, panel, j, j_next, k, start, 
     never_inline()
     far = len(panel) >= _LARGE
     fetching = far and k <= K_BLOCK  # two longer panels would drive each other out of the L2 cache
-    fetched = j_next if fetching else j
+    fetched = j_next
     half = _FETCHED * lanes_of(panel) * k
     row = 0
     while row < rows:
         height = tile_height(rows - row, far)
         r, q, w = i + row * row_stride, s + row * start_stride, o + row * out_stride
         if height == ROWS and n <= COLUMNS // 2 * lanes_of(panel):
-            _narrow(a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n, fetched)
+            _narrow(a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n, j)
         elif height == ROWS and fetching:
             _tall_fetching(
                 a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n, fetched
             )
-        elif height == 6:
-            _tile6(a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n, fetched)
-        elif height == 4:
-            _tile4(a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n, fetched)
-        elif height == 3:
-            _tile3(a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n, fetched)
-        elif height == 2:
-            _tile2(a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n, fetched)
         else:
-            row_times_panel(
-                a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n, fetched
-            )
+            _tile(height, a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n)
         row += height
-        if fetching:
+        if fetching:  # by the second tile all of it
             fetching = fetched == j_next
-            fetched = fetched + half if fetching else j
+            fetched += half
 
 
 @jit_inner
@@ -291,21 +296,6 @@ def product(a, a_stride, packed, k, bias, out, out_stride, n, begin, end):
     out     (M, N)           float, out; row r begins at element ``r * out_stride``
     """
     rows_by_panels(a.reshape(-1), a_stride, packed, k, bias, out.reshape(-1), out_stride, n, begin, end)
-
-
-@jit_inline
-def _tile(height, a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n):
-    """Make the tile of a height a part of the caller."""
-    if height == 6:
-        _tile6(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n, j)
-    elif height == 4:
-        _tile4(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n, j)
-    elif height == 3:
-        _tile3(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n, j)
-    elif height == 2:
-        _tile2(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n, j)
-    else:
-        row_times_panel(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n, j)
 
 
 def scratch_size(n: int, dtype) -> int:
