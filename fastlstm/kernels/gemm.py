@@ -68,8 +68,9 @@ cache. A rounding more or less does not come of it: what is stored and loaded ag
 _LEFT_COLUMNS = np.int64(48)
 """Columns of the left operand that `product_over_rows` packs at once: whole registers and whole tiles of any size."""
 
-SAME_FOR_ALL = np.int64(0)
-"""The stride of a start that all rows share. Typed: Numba would compile everything once more for a literal 0."""
+SAME_FOR_ALL, NEXT, START = np.int64(0), np.int64(1), np.int64(0)
+"""The stride of a start that all rows share, that of elements which follow each other, and the first of all rows.
+Typed: Numba would compile everything once more for a literal 0 or 1."""
 
 
 def panel_width(dtype) -> int:
@@ -250,7 +251,7 @@ def rows_by_panels(a, a_stride, packed, k, bias, out, out_stride, n, begin, end)
                 a,
                 i,
                 a_stride,
-                1,
+                NEXT,
                 last - first,
                 packed,
                 j,
@@ -270,7 +271,7 @@ def rows_by_panels(a, a_stride, packed, k, bias, out, out_stride, n, begin, end)
                     a,
                     i + done,
                     a_stride,
-                    1,
+                    NEXT,
                     last - first,
                     packed,
                     j + done * width,
@@ -384,11 +385,11 @@ def product_over_rows(a, a_stride, b, b_stride, b_rows, rows, out, n, sums, add,
                     if first == 0 and not add:
                         zeros = SAME_FOR_ALL  # they stand at the start of scratch
                         _tile(
-                            *(height, scratch, i, 1, _LEFT_COLUMNS, scratch, j, k),
+                            *(height, scratch, i, NEXT, _LEFT_COLUMNS, scratch, j, k),
                             *(scratch, zeros, SAME_FOR_ALL, out, o, n, rest),
                         )
                     else:
-                        _tile(height, scratch, i, 1, _LEFT_COLUMNS, scratch, j, k, out, o, n, out, o, n, rest)
+                        _tile(height, scratch, i, NEXT, _LEFT_COLUMNS, scratch, j, k, out, o, n, out, o, n, rest)
                 m += height
             if full * width < n:
                 j = right + full * k * width
@@ -397,6 +398,6 @@ def product_over_rows(a, a_stride, b, b_stride, b_rows, rows, out, n, sums, add,
                 if first == 0 and not add:
                     start, s, start_stride = scratch, SAME_FOR_ALL, SAME_FOR_ALL
                 panel_product(
-                    *(scratch, left, 1, _LEFT_COLUMNS, m_last - m_first, scratch, j, j, k),
+                    *(scratch, left, NEXT, _LEFT_COLUMNS, m_last - m_first, scratch, j, j, k),
                     *(start, s, start_stride, out, o, n, n - full * width),
                 )

@@ -3,13 +3,14 @@
 The equations bear the numbers of ``docs/lstm.md``; the backward lines bear them in reverse.
 
 Letters: N sequences, T steps, M rows (the sum of ``batch_sizes``), D input features, H units, L lanes of a register,
-B = ceil(H / L) blocks of units.
+B = ceil(H / L) blocks of units, S units up to half registers (`kernels.gates.span_of`).
 
 Common arrays (contiguous, one float type):
 
 =============  ===================  ===================================================================================
-gates          (M, B * 4 * L)       rows in blocks ``i f g o`` of L units each; padding units included. Pre-activations
-                                    are in the units of `kernels.gates.GATE_UNITS`, for which the weights are packed
+gates          (M, 4 * S)           rows in blocks ``i f g o`` of L units each (of the last L or L / 2), with padding
+                                    units. Pre-activations are in the units of `kernels.gates.GATE_UNITS`, for which
+                                    the weights are packed
 hidden         (N + M, H)           row n is h0 of sequence n; row N + m is h after row m: no first-step branch
 cells          (N + M, B * L)       the same for c
 batch_sizes    (T,) int64           sequences alive at each step, never rising
@@ -23,10 +24,11 @@ A call handles the sequences from `begin` to `end` for all steps: cores share no
 """
 
 from ..simd.tile import COLUMNS
-from ..simd.vector import fma, lanes_of, load, splat, store, store_n
+from ..simd.vector import fma, join, lanes_of, load, splat, store, store_n, upper
 from ._jit import jit, jit_inline, jit_inner
 from .activations import exp2_minus_1, expm1_twice, one_plus_exp2, tanh
-from .gemm import K_BLOCK, SAME_FOR_ALL, first_block, panel_product, row_times_panel, rows_by_panels
+from .gates import span
+from .gemm import K_BLOCK, NEXT, SAME_FOR_ALL, START, first_block, panel_product, row_times_panel, rows_by_panels
 
 __all__ = [
     "backward",
@@ -43,16 +45,41 @@ __all__ = [
 
 
 @jit_inline
-def pointwise(gates, g, cells, c_from, c_to, hidden, h, left, keep, kept, k):
+def _gates_of_block(gates, g, half):
+    """Return the four gates of a block; of half a block in the lower lanes."""
+    width = lanes_of(gates)
+    i, f = load(gates, g), load(gates, g + width)
+    if half:
+        return i, upper(i), f, upper(f)
+    return i, f, load(gates, g + 2 * width), load(gates, g + 3 * width)
+
+
+@jit_inline
+def _store_block(gates, g, half, i, f, z, o):
+    """Store the four gates of a block as they are laid out."""
+    width = lanes_of(gates)
+    if half:
+        store(gates, g, join(i, f))
+        store(gates, g + width, join(z, o))
+    else:
+        store(gates, g, i)
+        store(gates, g + width, f)
+        store(gates, g + 2 * width, z)
+        store(gates, g + 3 * width, o)
+
+
+@jit_inline
+def pointwise(gates, g, half, cells, c_from, c_to, hidden, h, left, keep, kept, k):
     """Take one block of one sequence one step on, from its four pre-activations at ``gates[g]``.
 
-    With `keep` the values of the gates go to ``kept[k]``, for BPTT.
+    With `keep` the values of the gates go to ``kept[k]``, for BPTT. Of `half` a block, the upper lanes are of no use.
     """
     width = lanes_of(gates)
-    over_i = one_plus_exp2(load(gates, g))  # 1: i = 1 / over_i
-    f = splat(over_i, 1.0) / one_plus_exp2(load(gates, g + width))  # 2
-    above_g = exp2_minus_1(load(gates, g + 2 * width))  # 3: g = above_g / over_g
-    over_o = one_plus_exp2(load(gates, g + 3 * width))  # 4: o = 1 / over_o
+    a_i, a_f, a_g, a_o = _gates_of_block(gates, g, half)
+    over_i = one_plus_exp2(a_i)  # 1: i = 1 / over_i
+    f = splat(over_i, 1.0) / one_plus_exp2(a_f)  # 2
+    above_g = exp2_minus_1(a_g)  # 3: g = above_g / over_g
+    over_o = one_plus_exp2(a_o)  # 4: o = 1 / over_o
     over_g = above_g + splat(over_i, 2.0)
     both = splat(over_i, 1.0) / (over_i * over_g)
     c = fma(f, load(cells, c_from), above_g * both)  # 5: c = f * c_prev + i * g
@@ -66,10 +93,8 @@ def pointwise(gates, g, cells, c_from, c_to, hidden, h, left, keep, kept, k):
     else:
         store_n(hidden, h, y, left)
     if keep:
-        store(kept, k, over_g * both)
-        store(kept, k + width, f)
-        store(kept, k + 2 * width, above_g / over_g)  # by itself: never beyond 1, as a product might be
-        store(kept, k + 3 * width, over * last)
+        z = above_g / over_g  # by itself: never beyond 1, as a product might be
+        _store_block(kept, k, half, over_g * both, f, z, over * last)
 
 
 @jit_inner
@@ -83,17 +108,20 @@ def _step(
     the step before read last is still in the nearest cache.
     """
     width = lanes_of(gates)
+    gate_span = span(units, width)
+    wide = 4 * gate_span
     onward = 1 - 2 * (turn & 1)
     for place in range(0, stride, width):
         block = stride - width - place if turn & 1 else place
-        g = gate_row * 4 * stride + 4 * block
+        apart = min(width, gate_span - block)
+        g = gate_row * wide + 4 * block
         panel = 4 * block * units
         if count == 1:
             row_times_panel(  # of the same types as in panel_product, or it would be compiled twice
                 hidden,
                 h_from * h_width,
                 SAME_FOR_ALL,
-                1,
+                NEXT,
                 recurrent,
                 panel,
                 units,
@@ -103,7 +131,7 @@ def _step(
                 gates,
                 g,
                 SAME_FOR_ALL,
-                4 * width,
+                4 * apart,
                 panel,
             )
         else:
@@ -111,7 +139,7 @@ def _step(
                 hidden,
                 h_from * h_width,
                 h_width,
-                1,
+                NEXT,
                 count,
                 recurrent,
                 panel,
@@ -119,26 +147,39 @@ def _step(
                 units,
                 gates,
                 g,
-                4 * stride,
+                wide,
                 gates,
                 g,
-                4 * stride,
-                4 * width,
+                wide,
+                4 * apart,
             )
         for n in range(count):
             pointwise(
-                *(gates, g + n * 4 * stride),
+                *(gates, g + n * wide, apart < width),
                 *(cells, (c_from + n) * stride + block, (c_to + n) * stride + block),
                 *(hidden, (h_to + n) * h_width + block, units - block),
-                *(keep, gates, g + n * 4 * stride),
+                *(keep, gates, g + n * wide),
             )
 
 
 @jit_inline
 def step_of_inference(gates, gate_row, stride, hidden, h_row, units, recurrent, cells, count, turn):
     """Take all `count` sequences one step on; h goes to the rows after those from `h_row`, c is overwritten."""
-    _step(
-        *(gates, gate_row, stride, hidden, h_row, h_row + count, units, units, recurrent, cells, 0, 0, count, turn),
+    _step(  # without a star, which would hide the literal: one step for all inference
+        gates,
+        gate_row,
+        stride,
+        hidden,
+        h_row,
+        h_row + count,
+        units,
+        units,
+        recurrent,
+        cells,
+        START,
+        START,
+        count,
+        turn,
         False,
     )
 
@@ -208,7 +249,7 @@ def infer(
 
     x        (any,)               float, in: feature f of sequence n at step t is element
                                   ``x_first + t * x_step + n * x_sequence + f``; `x_step` 0: packed rows
-    ids      (M,) int64, in       which row of `x`, then (V, B * 4 * L), is ``W_ih x + b`` of each packed row, with
+    ids      (M,) int64, in       which row of `x`, then (V, 4 * S), is ``W_ih x + b`` of each packed row, with
                                   no product to make. Of length 0: `x` holds features
     hidden   (any,)               float, row r of H units begins at element ``r * h_width``; rows 0 to N in, the N + M
                                   others out. With `h_back` (of a dense batch) the other way round: rows M to M + N in,
@@ -217,12 +258,13 @@ def infer(
     packed   (B * D * 4 * L,)     float, in: W_ih in blocks, see `kernels.gates.pack_gates`
     bias     (B * 4 * L,)         float, in: b_ih + b_hh in blocks
     height   rows of a chunk, at least end - begin
-    scratch  (height * (B * 4 * L + D),)  float, overwritten: the gate rows, then the input rows of a chunk
+    scratch  (height * (4 * S + D),)  float, overwritten: the gate rows, then the input rows of a chunk
     """
     count = batch_sizes[0]
     stride = len(cells) // count
-    gates = scratch[: height * 4 * stride]
-    copied = scratch[height * 4 * stride :]
+    wide = 4 * span(units, lanes_of(scratch))
+    gates = scratch[: height * wide]
+    copied = scratch[height * wide :]
     # rows of a chunk that follow each other in x are read there
     time_major = begin == 0 and end == count and x_sequence == features and (x_step == 0 or x_step == count * features)
     in_place = time_major or (end - begin == 1 and x_step == features)
@@ -231,7 +273,7 @@ def infer(
     row = 0  # packed, of the step's first sequence
     t = 0
     while t < len(batch_sizes) and begin < min(batch_sizes[t], end):
-        used = 0  # gate rows of this chunk
+        used = START  # gate rows of this chunk
         after = t  # first step beyond it
         rows = x[source + begin * x_sequence :] if in_place else copied
         while after < len(batch_sizes):
@@ -240,9 +282,9 @@ def infer(
                 break
             if len(ids):
                 for n in range(alive):
-                    g = (used + n) * 4 * stride
-                    from_table = ids[row + begin + n] * 4 * stride
-                    for c in range(4 * stride):
+                    g = (used + n) * wide
+                    from_table = ids[row + begin + n] * wide
+                    for c in range(wide):
                         gates[g + c] = x[from_table + c]
             elif not in_place:
                 for n in range(alive):
@@ -253,8 +295,8 @@ def infer(
             row += batch_sizes[after]
             after += 1
         if not len(ids):
-            rows_by_panels(rows, features, packed, features, bias, gates, 4 * stride, 4 * stride, 0, used)
-        used = 0
+            rows_by_panels(rows, features, packed, features, bias, gates, wide, wide, START, used)
+        used = START
         for step in range(t, after):
             alive = min(batch_sizes[step], end) - begin
             before = batch_sizes[step - 1] if step else count
@@ -285,16 +327,12 @@ def infer(
 
 
 @jit_inline
-def pointwise_back(gates, g, cells, c_from, c_to, dc, d, dh, da, a, dc_to, e):
-    """Take one block of one sequence one step back, from its gates' values at ``gates[g]``.
+def pointwise_back(gates, g, half, cells, c_from, c_to, dc, d, dh, da, a, dc_to, e):
+    """Take one block (or `half` a block) of one sequence one step back, from its gates' values at ``gates[g]``.
 
     The gradients of the pre-activations go to ``da[a]``, that of c_prev to ``dc_to[e]``: places that may be the same.
     """
-    width = lanes_of(gates)
-    i = load(gates, g)
-    f = load(gates, g + width)
-    z = load(gates, g + 2 * width)
-    o = load(gates, g + 3 * width)
+    i, f, z, o = _gates_of_block(gates, g, half)
     one = splat(i, 1.0)
     tanh_c = tanh(load(cells, c_to))
     do = dh * tanh_c  # 6b: h = o * tanh(c)
@@ -303,19 +341,19 @@ def pointwise_back(gates, g, cells, c_from, c_to, dc, d, dh, da, a, dc_to, e):
     di = total * z
     dz = total * i
     store(dc_to, e, total * f)
-    store(da, a + 3 * width, do * o * (one - o))  # 4b: o = sigmoid(a_o)
-    store(da, a + 2 * width, dz * (one - z * z))  # 3b: g = tanh(a_g)
-    store(da, a + width, df * f * (one - f))  # 2b: f = sigmoid(a_f)
-    store(da, a, di * i * (one - i))  # 1b: i = sigmoid(a_i)
+    da_o = do * o * (one - o)  # 4b: o = sigmoid(a_o)
+    da_g = dz * (one - z * z)  # 3b: g = tanh(a_g)
+    da_f = df * f * (one - f)  # 2b: f = sigmoid(a_f)
+    da_i = di * i * (one - i)  # 1b: i = sigmoid(a_i)
+    _store_block(da, a, half, da_i, da_f, da_g, da_o)
 
 
 @jit_inner
-def gradient_of_h(gates, next_row, stride, count, following, transposed, j, dy, row, units, dh, begin, block):
+def gradient_of_h(gates, next_row, wide, stride, count, following, transposed, j, dy, row, units, dh, begin, block):
     """Write the gradient of h for the units of one panel: dy, plus what comes back from the step after.
 
     Only the first `following` of the `count` sequences have a step after; `next_row` is the first one's row there.
     """
-    wide = 4 * stride
     width = COLUMNS * lanes_of(gates)
     top = first_block(wide)
     for part in range(2):
@@ -323,7 +361,7 @@ def gradient_of_h(gates, next_row, stride, count, following, transposed, j, dy, 
         rows = count - following if part else following
         sum_over = 0 if part else top
         panel_product(  # 0b: dh_prev = W_hh^T da of the step after
-            *(gates, next_row * wide, wide, 1, rows, transposed, j, j + top * width, sum_over),
+            *(gates, next_row * wide, wide, NEXT, rows, transposed, j, j + top * width, sum_over),
             *(dy, (row + first) * units + block, units),
             *(dh, (begin + first) * stride + block, stride, units - block),
         )
@@ -331,7 +369,7 @@ def gradient_of_h(gates, next_row, stride, count, following, transposed, j, dy, 
         part = min(K_BLOCK, wide - done)
         o = begin * stride + block
         panel_product(
-            *(gates, next_row * wide + done, wide, 1, following),
+            *(gates, next_row * wide + done, wide, NEXT, following),
             *(transposed, j + done * width, j + (done + part) * width, part),
             *(dh, o, stride, dh, o, stride, units - block),
         )
@@ -349,6 +387,8 @@ def backward(gates, dy, units, batch_sizes, cells, dc, transposed, dh, begin, en
     dh          (N, B * L)  float, overwritten; zeros for padding units stay
     """
     width = lanes_of(gates)
+    gate_span = span(units, width)
+    wide = 4 * gate_span
     stride = cells.shape[1]
     steps = len(batch_sizes)
     row = dy.shape[0]  # of gates and dy, at the step after t
@@ -368,11 +408,12 @@ def backward(gates, dy, units, batch_sizes, cells, dc, transposed, dh, begin, en
             gradient_of_h(
                 gates,
                 next_row,
+                wide,
                 stride,
                 alive,
                 following,
                 transposed,
-                4 * stride * panel,
+                wide * panel,
                 dy,
                 row + begin,
                 units,
@@ -382,9 +423,10 @@ def backward(gates, dy, units, batch_sizes, cells, dc, transposed, dh, begin, en
             )
             for block in range(panel, min(panel + COLUMNS * width, units), width):
                 for n in range(alive):
-                    g = (row + begin + n) * 4 * stride + 4 * block
+                    g = (row + begin + n) * wide + 4 * block
                     d = (begin + n) * stride + block
                     pointwise_back(
-                        *(gates, g, cells, (h_from + n) * stride + block, (h_to + n) * stride + block),
+                        *(gates, g, gate_span - block < width),
+                        *(cells, (h_from + n) * stride + block, (h_to + n) * stride + block),
                         *(dc, d, load(dh, d), gates, g, dc, d),
                     )

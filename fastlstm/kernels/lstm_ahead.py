@@ -15,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..simd.atomic import add, at_address, give_way, observe, publish, relax
+from ..simd.vector import lanes_of
 from ._jit import jit
+from .gates import span
+from .gemm import START
 from .lstm import step_of_inference
 from .lstm_step import (
     BIAS,
@@ -83,7 +86,7 @@ def point_to(
     x       (N, T, D)           float, in
     hidden  ((1 + T) * N, H)    float, the first N rows: h0; the others out
     cells   (N, B * L)          float, in: c0; out: the final c
-    gates   (N * (T + 12) * B * 4 * L,) float, overwritten
+    gates   (`rows_of` * 4 * S,) float, overwritten
     """
     for place, array in ((X, x), (HIDDEN, hidden), (CELLS, cells), (GATES, gates)):
         task[place] = array.__array_interface__["data"][0]
@@ -97,14 +100,14 @@ def infer_ahead(words, task, next_task, like, mine, until, looks):
     count, steps, units, stride, chunks = task[COUNT], task[STEPS], task[UNITS], task[STRIDE], task[CHUNKS]
     hidden = at_address(like, task[HIDDEN], (1 + steps) * count * units)
     cells = at_address(like, task[CELLS], count * stride)
-    gates = at_address(like, task[GATES], count * (steps + STEPS_OF_CHUNK) * 4 * stride)
+    gates = at_address(like, task[GATES], count * (steps + STEPS_OF_CHUNK) * 4 * span(units, lanes_of(like)))
     recurrent = at_address(like, task[RECURRENT], 4 * stride * units)
     ready = at_address(task, task[READY], chunks)
     for chunk in range(chunks):
         ready[chunk] = 0
     publish(words, ROW + MADE, 0)
     publish(words, ROW + LEFT, chunks - 1)
-    prepare_chunk(task, like, 0)
+    prepare_chunk(task, like, START)
     elsewhere = chunks - 1
     for chunk in range(chunks):
         first = chunk * STEPS_OF_CHUNK

@@ -18,7 +18,8 @@ from ..simd.atomic import observe, publish, relax
 from ..simd.tile import COLUMNS
 from ..simd.vector import lanes_of, load
 from ._jit import jit, jit_inner
-from .gemm import SAME_FOR_ALL, panel_product
+from .gates import span
+from .gemm import NEXT, SAME_FOR_ALL, panel_product
 from .lstm import gradient_of_h, pointwise, pointwise_back
 
 __all__ = ["PROGRESS_STRIDE", "backward_split", "blocks_of_step", "forward_split", "inputs_of_blocks"]
@@ -96,35 +97,38 @@ def blocks_of_step(
     `gates` holds ``W_ih x + b`` of these; `kept`, if not empty, gets the values of the gates in rows from `row`.
     """
     width = lanes_of(gates)
+    gate_span = span(units, width)
     onward = 1 - 2 * (turn & 1)
     for place in range(last - first):
         block = last - 1 - place if turn & 1 else first + place
+        apart = min(width, gate_span - block * width)
         g = g_row * g_stride + (block - first) * 4 * width
         panel_product(
-            *(hidden, h_from * units, units, 1, count),
+            *(hidden, h_from * units, units, NEXT, count),
             *(recurrent, block * 4 * width * units, (block + onward) * 4 * width * units, units),
-            *(gates, g, g_stride, gates, g, g_stride, 4 * width),
+            *(gates, g, g_stride, gates, g, g_stride, 4 * apart),
         )
         unit = block * width
         for n in range(count):
             pointwise(
-                *(gates, g + n * g_stride),
+                *(gates, g + n * g_stride, apart < width),
                 *(cells, (c_from + n) * stride + unit, (c_to + n) * stride + unit),
                 *(hidden, (h_to + n) * units + unit, units - unit),
-                *(len(kept) > 0, kept, ((row + n) * stride + unit) * 4),
+                *(len(kept) > 0, kept, ((row + n) * gate_span + unit) * 4),
             )
 
 
 @jit_inner
-def inputs_of_blocks(x, row, rows, features, packed, bias, gates, g_stride, first, last):
+def inputs_of_blocks(x, row, rows, features, packed, bias, gates, g_stride, units, first, last):
     """Write ``W_ih x + b`` of `rows` rows for the blocks `first` to `last`."""
     width = lanes_of(gates)
+    gate_span = span(units, width)
     for block in range(first, last):
         panel_product(
-            *(x, row * features, features, 1, rows),
+            *(x, row * features, features, NEXT, rows),
             *(packed, block * 4 * width * features, (block + 1) * 4 * width * features, features),
             *(bias, block * 4 * width, SAME_FOR_ALL),
-            *(gates, (block - first) * 4 * width, g_stride, 4 * width),
+            *(gates, (block - first) * 4 * width, g_stride, 4 * min(width, gate_span - block * width)),
         )
 
 
@@ -138,7 +142,7 @@ def forward_split(
     hidden    (N + M, H)           rows 0 to N in; the others out, when all cores are done
     cells     (N + M, B * L)       likewise
     packed, recurrent, bias        see `kernels.lstm.infer`
-    kept      (M * B * 4 * L,)     float, out: the gates' values, for BPTT; of length 0: not wanted
+    kept      (M * 4 * S,)         float, out: the gates' values, for BPTT; of length 0: not wanted
     bounds    (P + 1,) int64, in   blocks that each core owns: `begin` and `end` are neighbours in it, or its ends
     progress  (P * 16,) int64      zeros at the start: the steps that each core has finished
     height    rows of a chunk, at least N
@@ -169,7 +173,7 @@ def forward_split(
             while chunk_end < steps and used + batch_sizes[chunk_end] <= height:
                 used += batch_sizes[chunk_end]
                 chunk_end += 1
-            inputs_of_blocks(x, row, used, features, packed, bias, scratch, wide, begin, end)
+            inputs_of_blocks(x, row, used, features, packed, bias, scratch, wide, units, begin, end)
         alive = batch_sizes[t]
         h_to = count + row
         h_from = h_to - (batch_sizes[t - 1] if t else count)
@@ -184,7 +188,7 @@ def forward_split(
                     first, last = bounds[part], bounds[part + 1]
                     theirs = 4 * width * (last - first)
                     own = scratch[height * wide :]
-                    inputs_of_blocks(x, row, alive, features, packed, bias, own, theirs, first, last)
+                    inputs_of_blocks(x, row, alive, features, packed, bias, own, theirs, units, first, last)
                     blocks_of_step(
                         *(own, 0, theirs, hidden, h_from, h_to, units, recurrent, cells, h_from, h_to, stride),
                         *(kept, row, alive, first, last, 0),
@@ -219,14 +223,17 @@ def _panels_of_step(
 ):
     """Take `count` sequences one step back in the panels `first` to `last`; the first `following` have a step after."""
     width = lanes_of(gates)
+    gate_span = span(units, width)
+    wide = 4 * gate_span
     for place in range(first, last):
         panel = place * COLUMNS * width
         gradient_of_h(
-            *(da, next_row, stride, count, following, transposed, 4 * stride * panel, dy, row, units, dh, 0, panel)
+            *(da, next_row, wide, stride, count, following, transposed, wide * panel, dy, row, units, dh, 0, panel)
         )
         for block in range(panel, min(panel + COLUMNS * width, units), width):
             for n in range(count):
-                g = ((row + n) * stride + block) * 4
+                g = (row + n) * wide + block * 4
+                half = gate_span - block < width
                 place_before = (h_from + n) * stride + block
                 place_after = (h_to + n) * stride + block
                 d = n * stride + block
@@ -234,11 +241,11 @@ def _panels_of_step(
                 later = load(dh, d)
                 if n < following:
                     pointwise_back(
-                        *(gates, g, cells, place_before, place_after),
+                        *(gates, g, half, cells, place_before, place_after),
                         *(dcs, (next_row + n) * stride + block, later, da, g, dcs, e),
                     )
                 else:
-                    pointwise_back(*(gates, g, cells, place_before, place_after), *(dc, d, later, da, g, dcs, e))
+                    pointwise_back(*(gates, g, half, cells, place_before, place_after), *(dc, d, later, da, g, dcs, e))
 
 
 @jit
@@ -247,12 +254,12 @@ def backward_split(
 ):
     """Go back through all steps in the panels of units from `begin` to `end`, beside the cores of the others.
 
-    gates       (M, B * 4 * L) float, in: i, f, g, o
+    gates       (M, 4 * S)     float, in: i, f, g, o
     dy          (M, H)         float, in: gradient of each h, that of the final h added to its row
     cells       (N + M, B * L) float, in
     dc          (N, B * L)     float, in: gradient of each final c, zeros for padding units
     transposed  W_hh as the right operand over gates, see `kernels.gates.pack_gates_transposed`
-    da          (M, B * 4 * L) float, out: the gradients of a_i, a_f, a_g, a_o, when all cores are done
+    da          (M, 4 * S)     float, out: the gradients of a_i, a_f, a_g, a_o, when all cores are done
     dcs         (M, B * L)     float, out: the gradient of the c before each row; the first N rows are those of c0
     bounds      (P + 1,) int64, in   panels of 4 * L units that each core owns, as blocks in `forward_split`
     progress    (P * 16,) int64      zeros at the start
@@ -266,7 +273,7 @@ def backward_split(
     parts = len(bounds) - 1
     mine = _number_of(bounds, begin)
     alone = end == bounds[parts] and begin == 0
-    weights = (end - begin) * COLUMNS * lanes_of(gates) * 4 * stride
+    weights = (end - begin) * COLUMNS * lanes_of(gates) * 4 * span(units, lanes_of(gates))
     count = batch_sizes[0]
     back = 0  # next step, counted from the last one
     next_row = total  # of gates, at the step after

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from ..simd.atomic import add, at_address, give_way, observe, publish, relax
 from ..simd.vector import lanes_of
 from ._jit import jit, jit_inner
-from .gemm import rows_by_panels
+from .gates import span
+from .gemm import START, rows_by_panels
 from .lstm_split import blocks_of_step, inputs_of_blocks
 from .team import DONE, LEFT, LOOKS_A_WAY, MADE, POSTED, ROW
 
@@ -47,10 +48,10 @@ def task_of(
 ) -> NDArray[np.int64]:
     """Return a task but for PARTS, CHUNKS and NOW. The caller keeps the arrays alive while anyone may work on it.
 
-    x        (N, D), or with `ids` (N,) the table (V, B * 4 * L)
+    x        (N, D), or with `ids` (N,) the table (V, 4 * S)
     hidden   (2, N, H)      the halves by turns
     cells    (N, B * L)     overwritten by each step
-    gates    (N, B * 4 * L) scratch
+    gates    (N, 4 * S)     scratch
     weights  W_ih, W_hh and the bias, see `kernels.lstm.infer`
     """
     arrays = x, ids, hidden, cells, gates, *weights
@@ -64,23 +65,24 @@ def _chunk(task, like, chunk):
     """Take all sequences one step on in the units of one chunk."""
     width = lanes_of(like)
     count, units, stride, features, now = task[COUNT], task[UNITS], task[STRIDE], task[FEATURES], task[NOW]
+    wide = 4 * span(units, width)
     blocks = stride // width
     chunks = task[PARTS] * task[CHUNKS]
     first, last = blocks * chunk // chunks, blocks * (chunk + 1) // chunks
     x = at_address(like, task[X], count * features)
-    gates = at_address(like, task[GATES], count * 4 * stride)[first * 4 * width :]
+    gates = at_address(like, task[GATES], count * wide)[first * 4 * width :]
     if task[IDS] == 0:
         packed, bias = at_address(like, task[INPUT], 0), at_address(like, task[BIAS], 0)
-        inputs_of_blocks(x, 0, count, features, packed, bias, gates, 4 * stride, first, last)
+        inputs_of_blocks(x, 0, count, features, packed, bias, gates, wide, units, first, last)
     else:
         ids = at_address(task, task[IDS], count)
         for n in range(count):
-            for g in range((last - first) * 4 * width):
-                gates[n * 4 * stride + g] = x[ids[n] * 4 * stride + first * 4 * width + g]
+            for g in range(first * 4 * width, min(last * 4 * width, wide)):
+                gates[n * wide + g - first * 4 * width] = x[ids[n] * wide + g]
     hidden, cells = at_address(like, task[HIDDEN], 0), at_address(like, task[CELLS], 0)
     recurrent, kept = at_address(like, task[RECURRENT], 0), at_address(like, task[GATES], 0)
     blocks_of_step(
-        *(gates, 0, 4 * stride, hidden, now * count, (1 - now) * count, units, recurrent, cells, 0, 0, stride),
+        *(gates, 0, wide, hidden, now * count, (1 - now) * count, units, recurrent, cells, 0, 0, stride),
         *(kept, 0, count, first, last, now),
     )
 
@@ -88,16 +90,16 @@ def _chunk(task, like, chunk):
 @jit_inner
 def inputs_of_chunk(task, like, chunk, to):
     """Write ``W_ih x + b`` of some steps of all sequences to gate rows from `to` on, a step after the other."""
-    count, features, stride, steps = task[COUNT], task[FEATURES], task[STRIDE], task[STEPS]
-    wide = 4 * stride
+    count, features, steps = task[COUNT], task[FEATURES], task[STEPS]
+    wide = 4 * span(task[UNITS], lanes_of(like))
     x = at_address(like, task[X], count * steps * features)
     gates = at_address(like, task[GATES], count * (steps + STEPS_OF_CHUNK) * wide)
-    packed, bias = at_address(like, task[INPUT], features * wide), at_address(like, task[BIAS], wide)
+    packed, bias = at_address(like, task[INPUT], features * 4 * task[STRIDE]), at_address(like, task[BIAS], 0)
     first, last = chunk * STEPS_OF_CHUNK, min((chunk + 1) * STEPS_OF_CHUNK, steps)
     for n in range(count):
         rows_by_panels(
             *(x[(n * steps + first) * features :], features, packed, features, bias),
-            *(gates[(to + n) * wide :], count * wide, wide, 0, last - first),
+            *(gates[(to + n) * wide :], count * wide, wide, START, last - first),
         )
 
 

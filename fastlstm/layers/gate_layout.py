@@ -10,13 +10,18 @@ from ..kernels.scratch import aligned
 from ..simd.host import REGISTERS
 from .products import NS_PER_COPY, panels_size
 
-__all__ = ["in_blocks", "in_panels", "in_torchs_order", "rows_in_torchs_order", "stride_of"]
+__all__ = ["in_blocks", "in_panels", "in_torchs_order", "rows_in_torchs_order", "span_of", "stride_of"]
 
 
 def stride_of(units: int, dtype: np.dtype[Any]) -> int:
     """Return the units up to whole registers: B * L."""
     lanes = REGISTERS.lanes(dtype.itemsize)
     return -(-units // lanes) * lanes
+
+
+def span_of(units: int, dtype: np.dtype[Any]) -> int:
+    """Return the units up to halves of a register, S: a row of gates has four times as many columns."""
+    return gates.span_of(units, REGISTERS.lanes(dtype.itemsize))
 
 
 def in_blocks(weight: NDArray[Any], units: int) -> NDArray[Any]:
@@ -35,7 +40,7 @@ def in_blocks(weight: NDArray[Any], units: int) -> NDArray[Any]:
 def in_panels(weight: NDArray[Any], units: int, take: Any, *key: Any) -> NDArray[Any]:
     """Return a weight (4H, K) as the right operand of a product over gates; `take` gives the memory."""
     k, dtype = weight.shape[1], weight.dtype
-    out: NDArray[Any] = take(*key, shape=(panels_size(4 * stride_of(units, dtype), k, dtype),), dtype=dtype)
+    out: NDArray[Any] = take(*key, shape=(panels_size(4 * span_of(units, dtype), k, dtype),), dtype=dtype)
     team.share(
         gates.pack_gates_transposed,
         *(weight.reshape(-1), k, units, out),
@@ -46,20 +51,22 @@ def in_panels(weight: NDArray[Any], units: int, take: Any, *key: Any) -> NDArray
 
 
 def in_torchs_order(blocks: NDArray[Any], units: int, out: NDArray[Any]) -> NDArray[Any]:
-    """Write the rows (B * 4 * L, K) of a gradient in blocks to `out` (4H, K), and return it."""
-    width = 4 * stride_of(units, out.dtype)
+    """Write the rows (4 * S, K) of a gradient in blocks to `out` (4H, K), and return it."""
     team.share(
         gates.unpack_gates,
-        *(blocks.reshape(-1), blocks.size // width, units, out.reshape(-1)),
-        count=width // gemm.panel_width(out.dtype),
+        *(blocks.reshape(-1), out.size // (4 * units), units, out.reshape(-1)),
+        count=4 * stride_of(units, out.dtype) // gemm.panel_width(out.dtype),
         cost=NS_PER_COPY * blocks.size,
     )
     return out
 
 
 def rows_in_torchs_order(rows: NDArray[Any], units: int, out: NDArray[Any]) -> NDArray[Any]:
-    """Write rows (M, B * 4 * L) in blocks to `out` (M, 4H), and return it."""
-    lanes = REGISTERS.lanes(rows.itemsize)
-    by_gate = rows.reshape(len(rows), -1, 4, lanes).swapaxes(1, 2).reshape(len(rows), 4, -1)
-    np.copyto(out.reshape(len(rows), 4, units), by_gate[:, :, :units])
+    """Write rows (M, 4 * S) in blocks to `out` (M, 4H), and return it."""
+    lanes, count = REGISTERS.lanes(rows.itemsize), len(rows)
+    by_gate = out.reshape(count, 4, units)
+    whole = units // lanes * lanes
+    blocks = rows[:, : 4 * whole].reshape(count, -1, 4, lanes).swapaxes(1, 2)
+    by_gate[:, :, :whole] = blocks.reshape(count, 4, whole)
+    by_gate[:, :, whole:] = rows[:, 4 * whole :].reshape(count, 4, -1)[:, :, : units - whole]
     return out

@@ -16,7 +16,7 @@ from ..kernels.lstm_step import take_steps
 from ..kernels.scratch import aligned, borrowed, zeros
 from . import shared_units
 from .base import Gradients, Layer, OfTable, Run, dropped, size
-from .gate_layout import in_blocks, in_panels, in_torchs_order, rows_in_torchs_order, stride_of
+from .gate_layout import in_blocks, in_panels, in_torchs_order, rows_in_torchs_order, span_of, stride_of
 from .initializers import glorot_uniform, orthogonal
 from .products import SAME_ROWS, gradient_of_weight, padded_bias, times
 from .recurrent_dropout import backward_masked, forward_masked
@@ -46,7 +46,7 @@ class LSTMCache(NamedTuple):
     x: Packed  # input, after dropout
     hidden: NDArray[Any]  # (N + M, H), row n is h0
     cells: NDArray[Any]  # (N + M, B * L)
-    gates: NDArray[Any]  # (M, B * 4 * L)
+    gates: NDArray[Any]  # (M, 4 * S)
     input_mask: NDArray[Any] | None  # (M, D)
     recurrent_mask: NDArray[Any] | None  # (N, H)
 
@@ -141,6 +141,8 @@ class LSTM(Layer):
         self._prepared: list[Prepared] = []
         self.stride = stride_of(self.units, self.dtype)
         """Units up to whole registers: B * L."""
+        self.span = span_of(self.units, self.dtype)
+        """Units up to halves of a register: S."""
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_prepared": []}  # a task holds addresses, and a copy has other arrays
@@ -203,10 +205,10 @@ class LSTM(Layer):
         return lookup if lookup is not None and 2 * len(lookup.table) <= x.total else None
 
     def folded(self, table: NDArray[Any], edition: object) -> NDArray[Any]:
-        """Return ``W_ih e + b`` of every row e of a table: (V, B * 4 * L), kept until one of them changes."""
+        """Return ``W_ih e + b`` of every row e of a table: (V, 4 * S), kept until one of them changes."""
         weights, folded = self.packed(), self._folded
         if folded is None or folded[0] is not weights or folded[1] is not edition:
-            products = aligned((len(table), 4 * self.stride), self.dtype)
+            products = aligned((len(table), 4 * self.span), self.dtype)
             times(table, weights.input, weights.bias, products)
             folded = self._folded = weights, edition, products
         return folded[2]
@@ -280,15 +282,15 @@ class LSTM(Layer):
                 *(*weights, height),
             ),
             cells,
-            -(-height * (4 * stride + features) // 16) * 16,  # the next one's begins on a cache line
+            -(-height * (4 * self.span + features) // 16) * 16,  # the next one's begins on a cache line
         )
 
     def _train(
         self, x: Packed, hidden: NDArray[Any], c0: NDArray[Any] | None, run: Run
     ) -> tuple[NDArray[Any], LSTMCache]:
         count, stride, units, take = x.sequences, self.stride, self.units, run.scratch.take
-        weights = self.packed()
-        gates = take(self, "gates", shape=(x.total, 4 * stride), dtype=self.dtype)
+        weights, columns = self.packed(), 4 * self.span
+        gates = take(self, "gates", shape=(x.total, columns), dtype=self.dtype)
         cells = take(self, "cells", shape=(count + x.total, stride), dtype=self.dtype)
         _start(cells[:count], c0)
         input_mask = recurrent_mask = None
@@ -301,7 +303,7 @@ class LSTM(Layer):
             and shared_units.worth_it(count, len(x.batch_sizes), units, stride, cost)
         )
         if lookup is not None:
-            table = take(self, "table", shape=(len(lookup.table), 4 * stride), dtype=self.dtype)
+            table = take(self, "table", shape=(len(lookup.table), columns), dtype=self.dtype)
             times(lookup.table, weights.input, weights.bias, table)
             team.share(gather, table, lookup.ids, gates, count=x.total, cost=0.1 * gates.size)
         else:
@@ -355,7 +357,7 @@ class LSTM(Layer):
         """
         x, hidden, cells, gates, input_mask, recurrent_mask = cache
         take, units, stride, dtype = run.scratch.take, self.units, self.stride, self.dtype
-        count, width = x.sequences, 4 * stride
+        count, width = x.sequences, 4 * self.span
         dc = take(self, "dc", shape=(count, stride), dtype=dtype)
         dh = take(self, "dh", shape=(count, stride), dtype=dtype)
         dc[...] = dh[...] = 0.0
@@ -497,7 +499,7 @@ class LSTM(Layer):
                 place[...] = part
         if not prepared or not self._prepare(x, hidden, cells, cost):
             height = shared_units.chunk_of(count, total, stride)
-            with borrowed(height * (4 * stride + features), self.dtype) as memory:
+            with borrowed(height * (4 * self.span + features), self.dtype) as memory:
                 kernels.infer(
                     *(x.reshape(-1), 0, features, steps * features, features, _NO_IDS, hidden.reshape(-1), units),
                     *(False, cells.reshape(-1), units, same_length(steps, count), *self.packed(), height, memory),
@@ -530,7 +532,7 @@ class LSTM(Layer):
             task = task_ahead(self.units, weights, ready, x.shape)
             leader = known.leader or team.Leader(infer_ahead, take_steps, self.dtype, 2, cost)
             known = Prepared(x.shape, leader, weights, task, ready)
-        with borrowed(rows_of(*x.shape[:2]) * 4 * self.stride, self.dtype) as gates:
+        with borrowed(rows_of(*x.shape[:2]) * 4 * self.span, self.dtype) as gates:
             point_to(known.task, x, hidden, cells, gates)
             known.leader.lead(known.task)
         self._prepared.append(known)

@@ -59,7 +59,7 @@ class _LSTMStepper:
         self._cells = aligned((batch, stride), dtype)
         self._hidden[...] = self._cells[...] = 0.0
         self._now = 0  # which half of `hidden` is the state
-        self._gates = aligned((batch * (4 * stride + features),), dtype)
+        self._gates = aligned((batch * (4 * layer.span + features),), dtype)
         self._input = 0, 0, features, features
         self._no_ids = np.empty(0, np.int64)
         self._before = self._hidden.reshape(-1), layer.units
@@ -138,7 +138,7 @@ def _stepper(layer: Layer, batch: int) -> _Stepper | None:
 
 
 def _folds(embedding: Embedding, lstm: LSTM) -> bool:
-    table = embedding.input_dim * 4 * lstm.stride * lstm.dtype.itemsize
+    table = embedding.input_dim * 4 * lstm.span * lstm.dtype.itemsize
     return table <= _LARGEST_TABLE
 
 

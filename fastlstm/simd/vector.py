@@ -11,6 +11,7 @@ it. Loads and stores take a C-contiguous 1-D array and an element offset; they n
 ``+ - * / -x``         lane by lane; ``vabs vsqrt`` likewise
 ``vmin(x, bound)``     ``bound`` where x is above it; NaN stays NaN (``vmax`` likewise)
 ``hsum hmax``          one scalar out of all lanes, in a fixed order
+``join(x, y)``         the lower halves of both; ``upper(x)``: the upper half of one, below
 =====================  =========================================================
 """
 
@@ -37,6 +38,7 @@ __all__ = [
     "fma",
     "hmax",
     "hsum",
+    "join",
     "lanes_of",
     "lanewise",
     "load",
@@ -44,6 +46,7 @@ __all__ = [
     "splat",
     "store",
     "store_n",
+    "upper",
     "vabs",
     "vmax",
     "vmin",
@@ -396,3 +399,27 @@ def _fold(emit):
 
 hsum = _fold(lambda builder, a, b: builder.fadd(a, b))
 hmax = _fold(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+
+
+@intrinsic
+def join(typingctx, x, y):
+    """``join(x, y)``: the lower half of x, then that of y."""
+
+    def codegen(context, builder, signature, args):
+        count = signature.return_type.count
+        picked = [*range(count // 2), *range(count, count + count // 2)]
+        return builder.shuffle_vector(*args, ir.Constant(ir.VectorType(ir.IntType(32), count), picked))
+
+    return x(x, y), codegen
+
+
+@intrinsic
+def upper(typingctx, x):
+    """``upper(x)``: the upper half of x in the lower lanes; what is in the others is of no use."""
+
+    def codegen(context, builder, signature, args):
+        count = signature.return_type.count
+        picked = [*range(count // 2, count)] * 2
+        return builder.shuffle_vector(args[0], args[0], ir.Constant(ir.VectorType(ir.IntType(32), count), picked))
+
+    return x(x), codegen

@@ -27,6 +27,7 @@ class Batch:
         self.units, self.features = case.units, case.features
         self.lanes = REGISTERS.lanes(self.dtype.itemsize)
         self.stride = -(-self.units // self.lanes) * self.lanes
+        self.span = layout.span_of(self.units, self.lanes)
         self.order = sorted(range(len(case.lengths)), key=lambda n: -case.lengths[n])
         packed, _ = pack([case.sequences[n] for n in self.order], features=True, dtype=dtype)
         assert packed.order is None
@@ -47,15 +48,14 @@ class Batch:
 
     def transposed(self, w):
         n = w.shape[1]
-        size = gemm.panels(n, self.dtype) * gemm.panel_width(self.dtype) * 4 * self.stride
+        size = gemm.panels(n, self.dtype) * gemm.panel_width(self.dtype) * 4 * self.span
         out = np.full(size, np.nan, self.dtype)
         layout.pack_gates_transposed(w.reshape(-1), n, self.units, out, 0, gemm.panels(n, self.dtype))
         return out
 
     def gates_of(self, blocks):
         """Return (M, 4, H) of what lies in blocks."""
-        by_gate = blocks.reshape(self.rows, -1, 4, self.lanes).swapaxes(1, 2).reshape(self.rows, 4, -1)
-        return by_gate[:, :, : self.units]
+        return _by_gate(blocks, self.units)
 
     def hidden(self):
         hidden = np.full((self.count + self.rows, self.units), np.nan, self.dtype)
@@ -70,8 +70,8 @@ class Batch:
 
     def forward(self, parts=None):
         """Return gates, hidden, cells as training keeps them."""
-        gates = np.full((self.rows, 4 * self.stride), np.nan, self.dtype)
-        panels, width = self.in_blocks(self.w_ih, self.features), 4 * self.stride
+        gates = np.full((self.rows, 4 * self.span), np.nan, self.dtype)
+        panels, width = self.in_blocks(self.w_ih, self.features), 4 * self.span
         gemm.product(self.x, self.features, panels, self.features, self.bias, gates, width, width, 0, self.rows)
         hidden, cells = self.hidden(), self.cells(self.count + self.rows)
         recurrent = self.in_blocks(self.w_hh, self.units)
@@ -83,7 +83,7 @@ class Batch:
         """Return hidden and the final cells; `gate_rows` is the chunk's height."""
         hidden, cells = self.hidden(), self.cells(self.count)
         height = max(gate_rows or 0, self.count)
-        scratch = np.full(height * (4 * self.stride + self.features), np.nan, self.dtype)
+        scratch = np.full(height * (4 * self.span + self.features), np.nan, self.dtype)
         weights = self.in_blocks(self.w_ih, self.features), self.in_blocks(self.w_hh, self.units), self.bias
         for begin, end in pairwise(parts or [0, self.count]):
             lstm.infer(
@@ -96,7 +96,7 @@ class Batch:
     def forward_split(self, bounds, height, run, keep=True):
         """Return gates, hidden, cells as the cores that `run` names leave them, one after the other."""
         hidden, cells = self.hidden(), self.cells(self.count + self.rows)
-        gates = np.full((self.rows if keep else 0, 4 * self.stride), np.nan, self.dtype)
+        gates = np.full((self.rows if keep else 0, 4 * self.span), np.nan, self.dtype)
         weights = self.in_blocks(self.w_ih, self.features), self.in_blocks(self.w_hh, self.units), self.bias
         progress = np.zeros((len(bounds) - 1) * PROGRESS_STRIDE, np.int64)
         for part in run:
@@ -151,30 +151,36 @@ def test_unpacking_gates_undoes_packing(units, k, dtype):
     packed = np.full(blocks * k * 4 * lanes, np.nan, dtype)
     layout.pack_gates(w.reshape(-1), k, units, np.ones(4), packed, 0, blocks)
     assert (packed == 0).sum() == packed.size - w.size  # padding, and nothing else, is zero
-    rows = packed.reshape(blocks, k, 4 * lanes).transpose(0, 2, 1)  # as columns of `gates`: (B * 4 * L, K)
+    rows = packed.reshape(blocks, k, 4 * lanes).transpose(0, 2, 1).reshape(-1)  # as columns of `gates`: (4 * S, K)
+    assert not rows[4 * layout.span_of(units, lanes) * k :].any()
     back = np.full_like(w, np.nan)
-    layout.unpack_gates(np.ascontiguousarray(rows).reshape(-1), k, units, back.reshape(-1), 0, blocks)
+    layout.unpack_gates(rows[: 4 * layout.span_of(units, lanes) * k].copy(), k, units, back.reshape(-1), 0, blocks)
     assert_bitwise_equal(back, w)
 
 
-def test_a_block_holds_the_four_gates_of_the_same_units(dtype):
+@pytest.mark.parametrize("part", [0.0, 0.5, 0.6, 1.0])
+def test_a_block_holds_the_four_gates_of_the_same_units(dtype, part):
     lanes = REGISTERS.lanes(np.dtype(dtype).itemsize)
-    units = lanes + 1
+    last = max(1, int(part * lanes))
+    units = lanes + last
+    apart = lanes if 2 * last > lanes else lanes // 2
     w = np.add.outer(np.arange(4) * 1000, np.arange(1, units + 1)).astype(dtype)  # gate * 1000 + unit + 1
     packed = np.empty(2 * 4 * lanes, dtype)
     layout.pack_gates(w.reshape(-1), 1, units, np.ones(4), packed, 0, 2)
-    blocks = packed.reshape(2, 4, lanes)
+    whole, rest = packed.reshape(2, 4 * lanes)
     for gate in range(4):
-        assert_bitwise_equal(blocks[0, gate], w[gate, :lanes])
-        assert blocks[1, gate, 0] == w[gate, lanes]
-        assert not blocks[1, gate, 1:].any()
+        assert_bitwise_equal(whole.reshape(4, lanes)[gate], w[gate, :lanes])
+        mine = rest[gate * apart : (gate + 1) * apart]
+        assert_bitwise_equal(mine[:last], w[gate, lanes:])
+        assert not mine[last:].any()
+    assert not rest[4 * apart :].any()
 
 
 @given(st.integers(1, 40), st.integers(1, 90), strategies.seeds(), strategies.float_types())
 def test_transposed_packing_multiplies_rows_of_gates(units, n, seed, dtype):
     rng = np.random.default_rng(seed)
     lanes = REGISTERS.lanes(np.dtype(dtype).itemsize)
-    width = -(-units // lanes) * lanes * 4
+    width = 4 * layout.span_of(units, lanes)
     w, da = rng.standard_normal((4 * units, n)).astype(dtype), rng.standard_normal((3, 4 * units)).astype(dtype)
     blocks = np.stack([_row_in_blocks(row, units, width) for row in da])
     size = gemm.panels(n, w.dtype) * gemm.panel_width(w.dtype)
@@ -186,9 +192,17 @@ def test_transposed_packing_multiplies_rows_of_gates(units, n, seed, dtype):
 
 
 def _row_in_blocks(row, units, width):
-    out = np.empty(width, row.dtype)
-    layout.pack_gates(row, 1, units, np.ones(4), out, 0, width // gemm.panel_width(row.dtype))
-    return out
+    whole = gemm.panel_width(row.dtype)
+    out = np.empty(-(-width // whole) * whole, row.dtype)
+    layout.pack_gates(row, 1, units, np.ones(4), out, 0, len(out) // whole)
+    return out[:width]
+
+
+def _by_gate(blocks, units):
+    """Return (M, 4, H) of rows in blocks."""
+    lanes = REGISTERS.lanes(blocks.itemsize)
+    parts = [blocks[:, 4 * first : 4 * (first + lanes)].reshape(len(blocks), 4, -1) for first in range(0, units, lanes)]
+    return np.concatenate(parts, axis=2)[:, :, :units]
 
 
 # --- forward ---------------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ class Batch:
         self.like, self.weights = np.empty(1, dtype), self.lstm.packed()
         self.hidden = np.zeros(((1 + steps) * count, units), dtype)
         self.cells = np.zeros((count, self.lstm.stride), dtype)
-        self.gates = np.full(rows_of(count, steps) * 4 * self.lstm.stride, np.nan, dtype)
+        self.gates = np.full(rows_of(count, steps) * 4 * self.lstm.span, np.nan, dtype)
         self.ready = np.full(chunks_of(steps), 1, np.int64)
         self.words, self.task = np.zeros(2 * team.ROW, np.int64), np.zeros(team.TASK_WORDS, np.int64)
         self.next_task = task_ahead(units, self.weights, self.ready, shape)
@@ -100,7 +100,7 @@ def test_a_chunk_that_was_begun_elsewhere_and_does_not_come_is_done_again(count)
     batch = Batch((count, 20_000, 8), 16, "float32")  # 20 ms: time to begin one
     expected, over = batch.expected(), []
     chunks = len(batch.ready)
-    wide = 12 * count * 4 * batch.lstm.stride
+    wide = 12 * count * 4 * batch.lstm.span
 
     def begin_one_and_be_late():
         left = begin_one(batch.words)

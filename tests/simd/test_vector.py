@@ -42,6 +42,13 @@ def _across(a):
     return v.hsum(v.load(a, 0)), v.hmax(v.load(a, 0))
 
 
+@numba.njit
+def _halves(a, b, out):
+    x, y = v.load(a, 0), v.load(b, 0)
+    v.store(out, 0, v.join(x, y))
+    v.store(out, v.lanes_of(a), v.join(v.upper(x), v.upper(y)))
+
+
 @v.lanewise
 def _two_to_the(x):
     """As ``exp`` does it: adding the shift leaves a whole number in the low bits of the mantissa."""
@@ -120,6 +127,14 @@ def test_sum_and_maximum_across_the_lanes(dtype, width, rng):
     total, largest = _across(a)
     assert (total, largest) == (a.sum(), width)
     assert _across(-a)[1] == -1
+
+
+def test_halves_of_registers_are_joined(dtype, width):
+    a, b = np.arange(width, dtype=dtype), -np.arange(1, width + 1, dtype=dtype)
+    out = np.empty(2 * width, dtype)
+    _halves(a, b, out)
+    half = width // 2
+    assert_bitwise_equal(out, np.concatenate([a[:half], b[:half], a[half:], b[half:]]))
 
 
 @pytest.mark.parametrize("exponent", [-126, -20, -1, 0, 1, 31, 127])
