@@ -143,7 +143,7 @@ def _make_tile(rows: int, columns: int = COLUMNS, fetched: int = 0) -> Any:
     The tiles of most products are parts of their callers: calling one costs as much as 10 of its steps along k. But in
     a caller that holds all of them there are not registers enough, and the longest loops lost 15 % by it.
     """
-    apart = fetched > 0 or columns < COLUMNS
+    apart = rows > 1 and (fetched > 0 or columns < COLUMNS)
 
     def tile(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n, f):
         if apart:
@@ -177,6 +177,7 @@ _FETCHED = COLUMNS // 2
 row_times_panel, _tile2, _tile3 = (_make_tile(rows) for rows in (1, 2, 3))
 _tile4, _tile6 = (_make_tile(rows) for rows in (4, 6)) if ROWS == 6 else (_tile3, _tile3)
 _tall_fetching = _make_tile(ROWS, fetched=_FETCHED)
+row_times_half_panel = _make_tile(1, COLUMNS // 2)
 _narrow = _make_tile(ROWS, COLUMNS // 2)
 """The tallest tile for a last panel that is half empty or more: half the arithmetic."""
 

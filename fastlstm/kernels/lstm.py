@@ -28,7 +28,17 @@ from ..simd.vector import fma, join, lanes_of, load, splat, store, store_n, uppe
 from ._jit import jit, jit_inline, jit_inner
 from .activations import exp2_minus_1, expm1_twice, one_plus_exp2, tanh
 from .gates import span
-from .gemm import K_BLOCK, NEXT, SAME_FOR_ALL, START, first_block, panel_product, row_times_panel, rows_by_panels
+from .gemm import (
+    K_BLOCK,
+    NEXT,
+    SAME_FOR_ALL,
+    START,
+    first_block,
+    panel_product,
+    row_times_half_panel,
+    row_times_panel,
+    rows_by_panels,
+)
 
 __all__ = [
     "backward",
@@ -98,14 +108,39 @@ def pointwise(gates, g, half, cells, c_from, c_to, hidden, h, left, keep, kept, 
 
 
 @jit_inner
+def _are_zeros(hidden, h, h_width, units, count):
+    """Tell whether the rows of h from element `h` on are zeros."""
+    for n in range(count):
+        for unit in range(units):
+            if hidden[h + n * h_width + unit] != 0.0:
+                return False
+    return True
+
+
+@jit_inner
 def _step(
-    gates, gate_row, stride, hidden, h_from, h_to, h_width, units, recurrent, cells, c_from, c_to, count, turn, keep
+    gates,
+    gate_row,
+    stride,
+    hidden,
+    h_from,
+    h_to,
+    h_width,
+    units,
+    recurrent,
+    cells,
+    c_from,
+    c_to,
+    count,
+    turn,
+    keep,
+    depth,
 ):
     """Take `count` sequences one step on. The row numbers are those of the first one, before and after the step.
 
     `gates` holds ``W_ih x + b``; a block's pre-activations are still in the L1 cache when its units read them.
     Arrays are seen as 1-D; `stride` is B * L. With an odd `turn` the blocks are walked from the last to the first: what
-    the step before read last is still in the nearest cache.
+    the step before read last is still in the nearest cache. `depth` is H, or 0 if h is zeros before the step.
     """
     width = lanes_of(gates)
     gate_span = span(units, width)
@@ -116,7 +151,9 @@ def _step(
         apart = min(width, gate_span - block)
         g = gate_row * wide + 4 * block
         panel = 4 * block * units
-        if count == 1:
+        if depth == 0:
+            pass  # nothing comes of W_hh
+        elif count == 1 and apart == width:
             row_times_panel(  # of the same types as in panel_product, or it would be compiled twice
                 hidden,
                 h_from * h_width,
@@ -131,7 +168,25 @@ def _step(
                 gates,
                 g,
                 SAME_FOR_ALL,
-                4 * apart,
+                4 * width,
+                panel,
+            )
+        elif count == 1:
+            row_times_half_panel(
+                hidden,
+                h_from * h_width,
+                SAME_FOR_ALL,
+                NEXT,
+                recurrent,
+                panel,
+                units,
+                gates,
+                g,
+                SAME_FOR_ALL,
+                gates,
+                g,
+                SAME_FOR_ALL,
+                2 * width,
                 panel,
             )
         else:
@@ -181,6 +236,7 @@ def step_of_inference(gates, gate_row, stride, hidden, h_row, units, recurrent, 
         count,
         turn,
         False,
+        units,
     )
 
 
@@ -216,6 +272,7 @@ def forward(gates, hidden, cells, units, batch_sizes, recurrent, begin, end):
                 alive,
                 t,
                 True,
+                units,
             )
         h_from = h_to
         count = batch_sizes[t]
@@ -246,6 +303,7 @@ def infer(
     """Run all steps for inference: no gate is kept, c is overwritten in place.
 
     Steps go in chunks whose gate rows stay in the cache: first ``W_ih x + b`` of a whole chunk, then its steps.
+    Where no sequence has another h0 than zeros, the first step does not read W_hh.
 
     x        (any,)               float, in: feature f of sequence n at step t is element
                                   ``x_first + t * x_step + n * x_sequence + f``; `x_step` 0: packed rows
@@ -270,6 +328,7 @@ def infer(
     in_place = time_major or (end - begin == 1 and x_step == features)
     source = x_first  # element of x where the step's first row begins
     h_from = count * len(batch_sizes) if h_back else 0
+    depth = START if _are_zeros(hidden, (h_from + begin) * h_width, h_width, units, end - begin) else units
     row = 0  # packed, of the step's first sequence
     t = 0
     while t < len(batch_sizes) and begin < min(batch_sizes[t], end):
@@ -317,6 +376,7 @@ def infer(
                 alive,
                 step,
                 False,
+                units if step else depth,
             )
             used += alive
             h_from = h_to

@@ -24,7 +24,6 @@ from numba.core import cgutils
 from numba.extending import (
     lower_builtin,
     models,
-    overload,
     register_model,
     type_callable,
 )
@@ -310,10 +309,14 @@ def lanes_of(a):
     return REGISTERS.lanes(a.itemsize)
 
 
-@overload(lanes_of, inline="always")
-def _lanes_of(a):
-    count = lanes(a.dtype)
-    return lambda a: count
+@type_callable(lanes_of)
+def _type_lanes_of(context):
+    return lambda a: types.intp if isinstance(a, types.Array) else None
+
+
+@lower_builtin(lanes_of, types.Array)
+def _emit_lanes_of(context, builder, signature, args):  # an inlined overload would have callers typed once more
+    return context.get_constant(types.intp, lanes(signature.args[0].dtype))
 
 
 # --- arithmetic ----------------------------------------------------------------------------------------------------

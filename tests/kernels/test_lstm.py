@@ -289,6 +289,14 @@ def test_an_empty_part_of_the_sequences_is_no_work(kernel, parts):
         assert_bitwise_equal(shared, whole)
 
 
+@pytest.mark.parametrize("starts_elsewhere", [[], [1], [0, 3]])
+def test_zeros_before_the_first_step_are_not_multiplied_and_change_no_bit(starts_elsewhere, dtype):
+    batch = Batch(WIDE, dtype)
+    batch.h0 = batch.h0 * np.isin(np.arange(batch.count), starts_elsewhere)[:, None].astype(dtype)
+    hidden, _ = batch.infer(parts=[0, 3, batch.count])
+    assert_bitwise_equal(hidden, batch.forward()[1])
+
+
 # --- backward --------------------------------------------------------------------------------------------------------
 
 
