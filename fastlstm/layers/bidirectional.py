@@ -9,10 +9,10 @@ from ..data.packed import Batch, Packed
 from ..errors import OptionError, ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
-from ..kernels.scratch import aligned, borrowed
+from ..kernels.scratch import aligned, borrowed, zeros
 from . import shared_units
 from .base import Gradients, Layer, OfTable, Run
-from .lstm import LSTM, LSTMCache, LSTMState
+from .lstm import BRIEF, LSTM, LSTMCache, LSTMState, steps_of
 
 __all__ = ["Bidirectional", "Merge"]
 
@@ -226,6 +226,8 @@ class Bidirectional(Layer):
         states : pair of LSTMState
             Only if the layer has ``return_state``.
         """
+        if lengths is None and initial_state is None and (answer := self._directly(x)) is not None:
+            return answer
         packed, form = self.take(x, lengths)
         states: tuple[LSTMState | None, LSTMState | None] = (None, None)
         if initial_state is not None:
@@ -238,3 +240,30 @@ class Bidirectional(Layer):
         if not self.directions[0].return_state:
             return out
         return out, tuple(final.to_user_order(packed) for final in finals)
+
+    def _directly(self, x: Batch) -> Any:
+        """Return what a call returns, for an array that kernels take as it is and work for one core; else None."""
+        ahead, back = self.directions
+        shape = ahead.shape_as_it_is(x)
+        if shape is None or self.merge_mode != "concat" or ahead.return_state:
+            return None
+        assert isinstance(x, np.ndarray)
+        count, steps, features = shape
+        units, total = ahead.units, count * steps
+        cost = 2 * shared_units.cost_of(total, units, features)
+        if cost > BRIEF and team.threads_for(cost, 2 * count) > 1:
+            return None
+        cells = zeros((2, count, ahead.stride), self.dtype)
+        if self.returns_steps:  # see `_run_beside`
+            hidden = aligned((total + 2 * count, 2 * units), self.dtype)
+            hidden[:count] = hidden[total + count :] = 0.0
+            values = hidden.reshape(-1)
+            ahead.infer_as_it_is(x, values, 2 * units, cells[0], backwards=False)
+            back.infer_as_it_is(x, values[(2 * count + 1) * units :], 2 * units, cells[1], backwards=True, h_back=True)
+            return steps_of(hidden[count : count + total], count)
+        out, hidden = np.empty((count, 2 * units), self.dtype), aligned((count + total, units), self.dtype)
+        for place, layer in enumerate(self.directions):
+            hidden[:count] = 0.0
+            layer.infer_as_it_is(x, hidden.reshape(-1), units, cells[place], backwards=place == 1)
+            out[:, place * units : (place + 1) * units] = hidden[total:]
+        return out

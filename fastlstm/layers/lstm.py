@@ -11,21 +11,20 @@ from ..errors import ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
 from ..kernels.embedding import gather, scatter_add
-from ..kernels.lstm_ahead import chunks_of, infer_ahead, point_to, rows_of, task_ahead
-from ..kernels.lstm_step import take_steps
 from ..kernels.scratch import aligned, borrowed, zeros
 from . import shared_units
+from .ahead import Ahead
 from .base import Gradients, Layer, OfTable, Run, dropped, size
 from .gate_layout import in_blocks, in_panels, in_torchs_order, rows_in_torchs_order, span_of, stride_of
 from .initializers import glorot_uniform, orthogonal
 from .products import SAME_ROWS, gradient_of_weight, padded_bias, times
 from .recurrent_dropout import backward_masked, forward_masked
 
-__all__ = ["LSTM", "LSTMState"]
+__all__ = ["BRIEF", "LSTM", "LSTMState", "steps_of"]
 
 _NO_IDS = np.empty(0, np.int64)
 
-_BRIEF = 60_000.0
+BRIEF = 60_000.0
 """Nanoseconds of work up to which nobody asks whether cores shall share it."""
 
 
@@ -65,16 +64,6 @@ class Inference(NamedTuple):
     arguments: tuple[Any, ...]
     cells: NDArray[Any]  # (N, B * L): c0, after the call the final c
     scratch: int  # elements that each core needs
-
-
-class Prepared(NamedTuple):
-    """Batches of a shape that came before, and from the second on what prepares their inputs on another core."""
-
-    shape: tuple[int, ...]
-    leader: Any = None
-    weights: Weights | None = None
-    task: Any = None
-    ready: Any = None  # the task holds its address
 
 
 class LSTM(Layer):
@@ -138,14 +127,11 @@ class LSTM(Layer):
         self.unit_forget_bias = unit_forget_bias
         self._weights: Weights | None = None
         self._folded: tuple[Weights, object, NDArray[Any]] | None = None
-        self._prepared: list[Prepared] = []
+        self._ahead = Ahead()
         self.stride = stride_of(self.units, self.dtype)
         """Units up to whole registers: B * L."""
         self.span = span_of(self.units, self.dtype)
         """Units up to halves of a register: S."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_prepared": []}  # a task holds addresses, and a copy has other arrays
 
     @property
     def features_out(self) -> int:
@@ -186,7 +172,7 @@ class LSTM(Layer):
 
     def changed(self) -> None:
         self._weights = self._folded = None
-        self._prepared = []
+        self._ahead = Ahead()
 
     # --- the kernels' layout ------------------------------------------------------------------------------------
 
@@ -475,18 +461,17 @@ class LSTM(Layer):
 
         It is the same kernel; but to look at everything that a batch may be takes 10 microseconds.
         """
-        if type(x) is not np.ndarray or x.ndim != 3 or x.dtype != self.dtype or not x.flags.carray:
+        if (shape := self.shape_as_it_is(x)) is None:
             return None
-        count, steps, features = x.shape
+        assert isinstance(x, np.ndarray)
+        count, steps, features = shape
         units, stride, total = self.units, self.stride, count * steps
-        if not total or not features or features != self.features_in or (self.go_backwards and steps > 1):
-            return None
-        cost, prepared = shared_units.cost_of(total, units, features), False
-        if cost > _BRIEF:
+        cost, ahead = shared_units.cost_of(total, units, features), False
+        if cost > BRIEF:
             if shared_units.worth_it(count, steps, units, stride, cost):
                 return None
-            prepared = shared_units.worth_preparing(count, steps, stride, features, cost)
-            if not prepared and team.threads_for(cost, count) > 1:
+            ahead = not self.go_backwards and shared_units.worth_preparing(count, steps, stride, features, cost)
+            if not ahead and team.threads_for(cost, count) > 1:
                 return None
         hidden, cells = aligned((count + total, units), self.dtype), zeros((count, stride), self.dtype)
         hidden[:count] = 0.0
@@ -497,46 +482,37 @@ class LSTM(Layer):
                 if type(part) is not np.ndarray or part.shape != (count, units) or part.dtype != self.dtype:
                     return None
                 place[...] = part
-        if not prepared or not self._prepare(x, hidden, cells, cost):
-            height = shared_units.chunk_of(count, total, stride)
-            with borrowed(height * (4 * self.span + features), self.dtype) as memory:
-                kernels.infer(
-                    *(x.reshape(-1), 0, features, steps * features, features, _NO_IDS, hidden.reshape(-1), units),
-                    *(False, cells.reshape(-1), units, same_length(steps, count), *self.packed(), height, memory),
-                    *(0, count),
-                )
+        if not ahead or not self._ahead.run(x, hidden, cells, self.packed(), cost):
+            self.infer_as_it_is(x, hidden.reshape(-1), units, cells, self.go_backwards)
         last = hidden[total:]
-        if not self.return_sequences:
-            out = last.copy()
-        elif count == 1:
-            out = hidden[1:].reshape(1, steps, units)
-        else:
-            out = hidden[count:].reshape(steps, count, units).swapaxes(0, 1)
+        out = steps_of(hidden[count:], count) if self.return_sequences else last.copy()
         return (out, LSTMState(last.copy(), cells[:, :units].copy())) if self.return_state else out
 
-    def _prepare(self, x: NDArray[Any], hidden: NDArray[Any], cells: NDArray[Any], cost: float) -> bool:
-        """Run the steps while another core prepares their inputs; tell whether that was done.
+    def shape_as_it_is(self, x: Any) -> tuple[int, int, int] | None:
+        """Return (N, T, D) of an array that kernels take as it is; None for all else."""
+        if type(x) is not np.ndarray or x.ndim != 3 or x.dtype != self.dtype or not x.flags.carray:
+            return None
+        count, steps, features = x.shape
+        return (count, steps, features) if x.size and features == self.features_in else None
 
-        It is not for the first batch of a shape, but for those that follow it: a kernel more may have to be compiled.
-        """
-        try:
-            known = self._prepared.pop()  # atomic: what one call uses, no other thread has
-        except IndexError:
-            known = None
-        weights = self.packed()
-        if known is None or known.shape != x.shape:
-            self._prepared.append(Prepared(x.shape))
-            return False
-        if known.weights is not weights:
-            ready = np.empty(chunks_of(x.shape[1]), np.int64)
-            task = task_ahead(self.units, weights, ready, x.shape)
-            leader = known.leader or team.Leader(infer_ahead, take_steps, self.dtype, 2, cost)
-            known = Prepared(x.shape, leader, weights, task, ready)
-        with borrowed(rows_of(*x.shape[:2]) * 4 * self.span, self.dtype) as gates:
-            point_to(known.task, x, hidden, cells, gates)
-            known.leader.lead(known.task)
-        self._prepared.append(known)
-        return True
+    def infer_as_it_is(
+        self,
+        x: NDArray[Any],
+        hidden: NDArray[Any],
+        h_width: int,
+        cells: NDArray[Any],
+        backwards: bool,
+        h_back: bool = False,
+    ) -> None:
+        """Run all steps on this core; `kernels.infer` says what the arrays are."""
+        count, steps, features = x.shape
+        height = shared_units.chunk_of(count, count * steps, self.stride)
+        first, step = ((steps - 1) * features, -features) if backwards else (0, features)
+        with borrowed(height * (4 * self.span + features), self.dtype) as memory:
+            kernels.infer(
+                *(x.reshape(-1), first, step, steps * features, features, _NO_IDS, hidden, h_width, h_back),
+                *(cells.reshape(-1), self.units, same_length(steps, count), *self.packed(), height, memory, 0, count),
+            )
 
     def take_state(self, state: tuple[ArrayLike, ArrayLike], packed: Packed) -> LSTMState:
         """Check a state in the user's order and return it in packed order."""
@@ -555,6 +531,12 @@ class LSTM(Layer):
                     f"{self.kind}: initial_state.{word} has shape {part.shape}; expected {expected}: (sequences, units)"
                 )
         return LSTMState(packed.to_packed_order(h), packed.to_packed_order(c))
+
+
+def steps_of(rows: NDArray[Any], count: int) -> NDArray[Any]:
+    """Return time-major rows (T * N, K) as (N, T, K), a view; of one sequence it is contiguous."""
+    width = rows.shape[1]
+    return rows[None] if count == 1 else rows.reshape(-1, count, width).swapaxes(0, 1)
 
 
 def _start(cells: NDArray[Any], c0: NDArray[Any] | None) -> None:

@@ -114,6 +114,18 @@ def test_an_array_for_one_core_gives_the_same_as_a_list(x, count, steps, sequenc
             assert_bitwise_equal(part, before)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 9, 3), (5, 4, 3), (2, 300, 3)])
+def test_an_array_gives_the_same_as_a_list_in_both_directions(shape, sequences, threads, rng):
+    fl.set_num_threads(threads)
+    both = fl.Bidirectional(fl.LSTM(21, return_sequences=sequences))
+    x = rng.standard_normal(shape, dtype=np.float32)
+    y = both(x)
+    assert y.shape == (*shape[: 2 if sequences else 1], 42)
+    assert_bitwise_equal(y, np.stack(both(list(x))))
+
+
 def test_an_array_for_one_core_follows_weights_that_change(lstm, x):
     lstm(x[:1])
     lstm.load_state_dict({name: 2 * value for name, value in lstm.state_dict().items()})

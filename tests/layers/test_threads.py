@@ -134,7 +134,7 @@ def test_batches_prepared_by_another_core_from_four_threads():
     for _ in range(3):
         call(0)
     assert failures == []
-    assert any(known.leader is not None for known in lstm._prepared), "no batch was led"
+    assert any(known.leader is not None for known in lstm._ahead.known), "no batch was led"
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda lstm: pickle.loads(pickle.dumps(lstm))])
@@ -143,7 +143,7 @@ def test_a_copy_of_a_layer_prepares_batches_of_its_own(copied):
     lstm, x = fl.LSTM(96, return_sequences=True), np.ones((1, 200, 64), np.float32)
     for _ in range(3):
         before = lstm(x)
-    assert lstm._prepared[0].leader is not None
+    assert lstm._ahead.known[0].leader is not None
     twin = copied(lstm)
     twin.load_state_dict({name: 2 * value for name, value in lstm.state_dict().items()})
     expected = twin(list(x))[0]
