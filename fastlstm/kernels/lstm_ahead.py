@@ -29,6 +29,8 @@ from .lstm_step import (
     GATES,
     HIDDEN,
     INPUT,
+    INPUTS,
+    KIND,
     PARTS,
     READY,
     RECURRENT,
@@ -74,7 +76,7 @@ def task_ahead(
     task = np.zeros(TASK_WORDS, np.int64)
     task[[INPUT, RECURRENT, BIAS]] = addresses
     task[[PARTS, CHUNKS, COUNT, FEATURES, UNITS]] = 2, len(ready), count, features, units
-    task[[STRIDE, STEPS, READY]] = len(weights[2]) // 4, steps, ready.__array_interface__["data"][0]
+    task[[KIND, STRIDE, STEPS, READY]] = INPUTS, len(weights[2]) // 4, steps, ready.__array_interface__["data"][0]
     return task
 
 

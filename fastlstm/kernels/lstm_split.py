@@ -22,7 +22,7 @@ from .gates import span
 from .gemm import NEXT, SAME_FOR_ALL, panel_product
 from .lstm import gradient_of_h, pointwise, pointwise_back
 
-__all__ = ["PROGRESS_STRIDE", "backward_split", "blocks_of_step", "forward_split", "inputs_of_blocks"]
+__all__ = ["PROGRESS_STRIDE", "backward_split", "blocks_of_step", "forward_split", "inputs_of_blocks", "split_steps"]
 
 PROGRESS_STRIDE = 16
 """Elements between the progress of two cores: 128 bytes, what CPUs fetch at once."""
@@ -132,29 +132,31 @@ def inputs_of_blocks(x, row, rows, features, packed, bias, gates, g_stride, unit
         )
 
 
-@jit
-def forward_split(
-    x, hidden, cells, units, batch_sizes, packed, recurrent, bias, kept, bounds, progress, height, scratch, begin, end
+@jit_inner
+def split_steps(
+    x,
+    features,
+    hidden,
+    cells,
+    stride,
+    units,
+    batch_sizes,
+    packed,
+    recurrent,
+    bias,
+    kept,
+    bounds,
+    progress,
+    height,
+    scratch,
+    begin,
+    end,
 ):
-    """Run all steps in the blocks of units from `begin` to `end`, beside the cores that run the others.
-
-    x         (M, D)               float, in
-    hidden    (N + M, H)           rows 0 to N in; the others out, when all cores are done
-    cells     (N + M, B * L)       likewise
-    packed, recurrent, bias        see `kernels.lstm.infer`
-    kept      (M * 4 * S,)         float, out: the gates' values, for BPTT; of length 0: not wanted
-    bounds    (P + 1,) int64, in   blocks that each core owns: `begin` and `end` are neighbours in it, or its ends
-    progress  (P * 16,) int64      zeros at the start: the steps that each core has finished
-    height    rows of a chunk, at least N
-    scratch   (height * (end - begin) * 4 * L + S,)  float, overwritten; S for N rows of any other core's blocks
-    """
+    """Do what `forward_split` does, for a kernel that it is a part of: arrays are 1-D."""
     width = lanes_of(scratch)
-    features = x.shape[1]
-    stride = cells.shape[1]
-    x, hidden, cells = x.reshape(-1), hidden.reshape(-1), cells.reshape(-1)
     parts = len(bounds) - 1
     mine = _number_of(bounds, begin)
-    alone = end == bounds[parts] and begin == 0
+    alone = end - begin == stride // width
     wide = 4 * width * (end - begin)
     steps = len(batch_sizes)
     count = batch_sizes[0]
@@ -195,6 +197,28 @@ def forward_split(
                     )
         row += alive
         t += 1
+
+
+@jit
+def forward_split(
+    x, hidden, cells, units, batch_sizes, packed, recurrent, bias, kept, bounds, progress, height, scratch, begin, end
+):
+    """Run all steps in the blocks of units from `begin` to `end`, beside the cores that run the others.
+
+    x         (M, D)               float, in
+    hidden    (N + M, H)           rows 0 to N in; the others out, when all cores are done
+    cells     (N + M, B * L)       likewise
+    packed, recurrent, bias        see `kernels.lstm.infer`
+    kept      (M * 4 * S,)         float, out: the gates' values, for BPTT; of length 0: not wanted
+    bounds    (P + 1,) int64, in   blocks that each core owns: `begin` and `end` are neighbours in it, or its ends
+    progress  (P * 16,) int64      zeros at the start: the steps that each core has finished
+    height    rows of a chunk, at least N
+    scratch   (height * (end - begin) * 4 * L + S,)  float, overwritten; S for N rows of any other core's blocks
+    """
+    split_steps(
+        *(x.reshape(-1), x.shape[1], hidden.reshape(-1), cells.reshape(-1), cells.shape[1], units, batch_sizes),
+        *(packed, recurrent, bias, kept, bounds, progress, height, scratch, begin, end),
+    )
 
 
 # --- backward ---------------------------------------------------------------------------------------------------------

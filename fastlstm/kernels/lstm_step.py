@@ -1,9 +1,12 @@
-"""One step of a stream on all cores that look for work: a few microseconds' work each, given out without the GIL.
+"""Work of microseconds on all cores that look for some, given out without the GIL: above all, one step of a stream.
 
 A step is cut into chunks of its units. Who leads it puts them up, some for each core, and takes chunks until none is
 left: his own first, for their weights are in his core's cache, then the others'. A follower that looks takes them
 likewise. So the step ends when it can, whoever else comes, comes late or is put aside by the system; only a chunk that
 was begun elsewhere is waited for.
+
+Two other kinds of work go the same way: chunks of inputs (`kernels.lstm_ahead`), and whole sequences whose units are
+shared (`kernels.lstm_split`): there each core has one chunk, its units at all steps.
 
 The leader says what to do in a task: words of int64, with the addresses of his arrays. They change while no chunk is
 left or begun. Letters and arrays as in ``kernels/lstm.py``.
@@ -19,10 +22,10 @@ from ..simd.vector import lanes_of
 from ._jit import jit, jit_inner
 from .gates import span
 from .gemm import START, rows_by_panels
-from .lstm_split import blocks_of_step, inputs_of_blocks
-from .team import DONE, LEFT, LOOKS_A_WAY, MADE, POSTED, ROW
+from .lstm_split import PROGRESS_STRIDE, blocks_of_step, inputs_of_blocks, split_steps
+from .team import DONE, LEFT, LOOKS_A_WAY, MADE, POSTED, ROW, TASK_WORDS
 
-__all__ = ["take_steps", "task_of"]
+__all__ = ["point_to_sequences", "take_steps", "task_of", "task_of_sequences"]
 
 STEPS_OF_CHUNK = np.int64(12)
 """Steps whose inputs are one chunk: two of the tallest tiles."""
@@ -33,8 +36,12 @@ X, IDS, HIDDEN, CELLS, GATES, INPUT, RECURRENT, BIAS = range(8)
 PARTS, CHUNKS, COUNT, FEATURES, UNITS, STRIDE, NOW = range(8, 15)
 """Places of its numbers: cores, chunks of each, N, D, H, B * L, and the half of ``hidden`` with h before the step."""
 
-STEPS, READY = range(15, 17)
-"""Places of T, if the task is that of `kernels.lstm_ahead` (else 0), and of the address of what is ready."""
+KIND, STEPS, READY, BATCH_SIZES, BOUNDS, PROGRESS, HEIGHT, EACH = range(15, 23)
+"""Places of the kind of work; of T and the address of what is ready, for inputs; and, for whole sequences, of more of
+`kernels.lstm_split.forward_split`'s arguments: three addresses, a number, and the elements of each core's scratch."""
+
+STEP, INPUTS, SEQUENCES = range(3)
+"""Kinds of work."""
 
 
 def task_of(
@@ -57,7 +64,37 @@ def task_of(
     arrays = x, ids, hidden, cells, gates, *weights
     _, count, units = hidden.shape
     addresses = [0 if array is None else array.__array_interface__["data"][0] for array in arrays]
-    return np.array([*addresses, 0, 0, count, features, units, cells.shape[1], 0, 0, 0], np.int64)
+    task = np.zeros(TASK_WORDS, np.int64)
+    task[: len(addresses)] = addresses
+    task[[COUNT, FEATURES, UNITS, STRIDE]] = count, features, units, cells.shape[1]
+    return task
+
+
+def task_of_sequences(
+    weights: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    batch_sizes: NDArray[np.int64],
+    bounds: NDArray[np.int64],
+    progress: NDArray[np.int64],
+    shape: tuple[int, int, int],
+    height: int,
+    each: int,
+) -> NDArray[np.int64]:
+    """Return the task of a batch (T, D, H) but for X, HIDDEN, CELLS and GATES, the scratch, `each` elements a core."""
+    task = np.zeros(TASK_WORDS, np.int64)
+    places = INPUT, RECURRENT, BIAS, BATCH_SIZES, BOUNDS, PROGRESS
+    task[list(places)] = [array.__array_interface__["data"][0] for array in (*weights, batch_sizes, bounds, progress)]
+    task[[PARTS, CHUNKS, KIND, COUNT]] = len(bounds) - 1, 1, SEQUENCES, batch_sizes[0]
+    task[[STEPS, FEATURES, UNITS]] = shape
+    task[[STRIDE, HEIGHT, EACH]] = len(weights[2]) // 4, height, each
+    return task
+
+
+def point_to_sequences(
+    task: NDArray[np.int64], x: NDArray[Any], hidden: NDArray[Any], cells: NDArray[Any], scratch: NDArray[Any]
+) -> None:
+    """Say which batch it is, in arrays as for `kernels.lstm_split.forward_split`. The caller keeps them alive."""
+    for place, array in ((X, x), (HIDDEN, hidden), (CELLS, cells), (GATES, scratch)):
+        task[place] = array.__array_interface__["data"][0]
 
 
 @jit_inner
@@ -111,6 +148,27 @@ def prepare_chunk(task, like, chunk):
 
 
 @jit_inner
+def _part_of_sequences(task, like, part):
+    """Run all steps in the units of one core; in all units where there is no other."""
+    count, steps, features = task[COUNT], task[STEPS], task[FEATURES]
+    units, stride, parts = task[UNITS], task[STRIDE], task[PARTS]
+    rows = count * steps
+    batch_sizes = at_address(task, task[BATCH_SIZES], steps)
+    bounds = at_address(task, task[BOUNDS], 1 + parts)
+    begin, end = bounds[part], bounds[part + 1]
+    if parts == 1:
+        end = stride // lanes_of(like)
+    split_steps(
+        *(at_address(like, task[X], rows * features), features, at_address(like, task[HIDDEN], (count + rows) * units)),
+        *(at_address(like, task[CELLS], (count + rows) * stride), stride, units, batch_sizes),
+        *(at_address(like, task[INPUT], 4 * stride * features), at_address(like, task[RECURRENT], 4 * stride * units)),
+        *(at_address(like, task[BIAS], 4 * stride), at_address(like, task[X], 0), bounds),
+        *(at_address(task, task[PROGRESS], parts * PROGRESS_STRIDE), task[HEIGHT]),
+        *(at_address(like, task[GATES] + part * task[EACH] * like.itemsize, task[EACH]), begin, end),
+    )
+
+
+@jit_inner
 def _take_chunks(words, task, like, mine):
     """Take chunks until none is left, beginning with one's own."""
     parts = task[PARTS]
@@ -120,8 +178,10 @@ def _take_chunks(words, task, like, mine):
             left = add(words, part * ROW + LEFT, -1)
             if left > 0:  # else another was faster
                 chunk = left - 1 if task[NOW] else task[CHUNKS] - left
-                if task[STEPS]:
+                if task[KIND] == INPUTS:
                     prepare_chunk(task, like, chunk)
+                elif task[KIND] == SEQUENCES:
+                    _part_of_sequences(task, like, part)
                 else:
                     _chunk(task, like, part * task[CHUNKS] + chunk)
                 add(words, part * ROW + MADE, 1)
@@ -129,19 +189,22 @@ def _take_chunks(words, task, like, mine):
 
 @jit
 def take_steps(words, task, next_task, like, mine, until, looks):
-    """Lead one step, or follow those that others lead.
+    """Lead one step, or whole sequences; or follow those who lead.
 
     words      (P * ROW,) int64   of the leader, row 0, and of the followers
     task       (TASK_WORDS,) int64   that all read
     next_task  the same           of the leader: what `task` shall be
     like       (any,) float       for its type
-    mine       row of words; 0: lead one step
-    until      a follower leaves when its word POSTED is so large, and says that it is: True
+    mine       row of words; 0: lead
+    until      a follower leaves when its word POSTED is so large, and says that it is: True. Of a leader: 1 if it is
+               alone, else 0
     looks      or when it has looked so often without a chunk for it
     """
     if mine == 0:
         for word in range(len(next_task)):
             task[word] = next_task[word]
+        if until:
+            task[PARTS] = 1
         for part in range(task[PARTS]):
             publish(words, part * ROW + MADE, 0)
         for part in range(task[PARTS]):

@@ -55,7 +55,7 @@ leader has put up for this core, the chunks that nobody has begun and those that
 MOST_FOLLOWERS = 15
 """Workers that follow a leader: more would spend their time in telling each other."""
 
-TASK_WORDS = 17
+TASK_WORDS = 23
 """Words of what a leader has to say."""
 
 _STAKE, _REST = 0.004, (0.02, 1.0)
@@ -446,7 +446,7 @@ class Leader:
         comes_again = self._large or now - team.led < _LED_CLOSELY
         if measures or not comes_again or now < team.rests_until or _threads > _CORES or team.busy:
             began = time.perf_counter()
-            self._kernel(self._words, self._task, task, self._like, 0, 0, 0)
+            self._kernel(self._words, self._task, task, self._like, 0, 1, 0)
             team.led = time.perf_counter()
             if self._times > 1:  # the first one compiles, or reads the weights from far away
                 self._alone = min(team.led - began, 1.1 * self._alone)  # not the fastest ever: machines heat up

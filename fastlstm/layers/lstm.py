@@ -13,10 +13,10 @@ from ..kernels import team
 from ..kernels.embedding import gather, scatter_add
 from ..kernels.scratch import aligned, borrowed, zeros
 from . import shared_units
-from .ahead import Ahead
 from .base import Gradients, Layer, OfTable, Run, dropped, size
 from .gate_layout import in_blocks, in_panels, in_torchs_order, rows_in_torchs_order, span_of, stride_of
 from .initializers import glorot_uniform, orthogonal
+from .led import Led
 from .products import SAME_ROWS, gradient_of_weight, padded_bias, times
 from .recurrent_dropout import backward_masked, forward_masked
 
@@ -127,7 +127,7 @@ class LSTM(Layer):
         self.unit_forget_bias = unit_forget_bias
         self._weights: Weights | None = None
         self._folded: tuple[Weights, object, NDArray[Any]] | None = None
-        self._ahead = Ahead()
+        self._led = Led()
         self.stride = stride_of(self.units, self.dtype)
         """Units up to whole registers: B * L."""
         self.span = span_of(self.units, self.dtype)
@@ -172,7 +172,7 @@ class LSTM(Layer):
 
     def changed(self) -> None:
         self._weights = self._folded = None
-        self._ahead = Ahead()
+        self._led = Led()
 
     # --- the kernels' layout ------------------------------------------------------------------------------------
 
@@ -466,12 +466,12 @@ class LSTM(Layer):
         assert isinstance(x, np.ndarray)
         count, steps, features = shape
         units, stride, total = self.units, self.stride, count * steps
-        cost, ahead = shared_units.cost_of(total, units, features), False
+        cost, share, led = shared_units.cost_of(total, units, features), False, False
         if cost > BRIEF:
-            if shared_units.worth_it(count, steps, units, stride, cost):
-                return None
-            ahead = not self.go_backwards and shared_units.worth_preparing(count, steps, stride, features, cost)
-            if not ahead and team.threads_for(cost, count) > 1:
+            if not self.go_backwards:
+                share = shared_units.worth_leading(count, steps, units, stride, cost)
+                led = share or shared_units.worth_preparing(count, steps, stride, features, cost)
+            if not led and team.threads_for(cost, count) > 1:
                 return None
         hidden, cells = aligned((count + total, units), self.dtype), zeros((count, stride), self.dtype)
         hidden[:count] = 0.0
@@ -482,7 +482,9 @@ class LSTM(Layer):
                 if type(part) is not np.ndarray or part.shape != (count, units) or part.dtype != self.dtype:
                     return None
                 place[...] = part
-        if not ahead or not self._ahead.run(x, hidden, cells, self.packed(), cost):
+        if not led or not self._led.run(x, hidden, cells, self.packed(), cost, share):
+            if share and shared_units.worth_it(count, steps, units, stride, cost):
+                return None
             self.infer_as_it_is(x, hidden.reshape(-1), units, cells, self.go_backwards)
         last = hidden[total:]
         out = steps_of(hidden[count:], count) if self.return_sequences else last.copy()

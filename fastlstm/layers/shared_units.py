@@ -11,7 +11,18 @@ from ..kernels.lstm_split import PROGRESS_STRIDE, backward_split, forward_split
 from ..kernels.scratch import borrowed
 from ..simd.host import REGISTERS
 
-__all__ = ["StepCut", "backward", "chunk_of", "cost_of", "cut_of_step", "forward", "worth_it", "worth_preparing"]
+__all__ = [
+    "StepCut",
+    "backward",
+    "chunk_of",
+    "cost_of",
+    "cut_of_sequences",
+    "cut_of_step",
+    "forward",
+    "worth_it",
+    "worth_leading",
+    "worth_preparing",
+]
 
 _CHUNK_ELEMENTS = 1 << 17
 """Gate values that inference computes at once: they stay in the L2 cache until their steps have read them."""
@@ -21,6 +32,9 @@ _FEW = 4
 
 _STEPS = 8
 """Steps of a whole sequence below which the other core would come too late for its share of the units."""
+
+_LED_STEPS, _LED_FROM = 3, 60_000.0
+"""The same where a leader does without the GIL, and the nanoseconds of work from which on that pays."""
 
 _PREPARED_MOST = 1 << 21
 """Gate values that are prepared at most: they are all kept until the last step."""
@@ -44,6 +58,26 @@ _NS_PER_BYTE = 0.0125
 def cost_of(rows: int, units: int, features: int) -> float:
     """Estimate the nanoseconds of arithmetic, on one core, of `rows` steps that read so many features besides h."""
     return 0.08 * rows * units * (units + features + 32)
+
+
+class SequencesCut(NamedTuple):
+    """How the units of whole sequences go over cores."""
+
+    parts: int
+    bounds: NDArray[np.int64]  # blocks of each core
+    height: int  # rows of a chunk
+    each: int  # elements of scratch that each core needs
+
+
+def cut_of_sequences(count: int, total: int, stride: int, dtype: np.dtype[Any], parts: int) -> SequencesCut:
+    """Cut the units for `count` sequences of `total` rows over so many cores."""
+    lanes = REGISTERS.lanes(dtype.itemsize)
+    blocks = stride // lanes
+    bounds = np.array(team.cut(blocks, parts))
+    widest = int(np.diff(bounds).max()) * 4 * lanes
+    height = max(count, min(_CHUNK_ELEMENTS // widest, total))
+    # a call that finds the team busy runs all blocks itself
+    return SequencesCut(parts, bounds, height, -(-max((height + count) * widest, height * 4 * stride) // 16) * 16)
 
 
 class StepCut(NamedTuple):
@@ -77,6 +111,12 @@ def worth_it(count: int, steps: int, units: int, stride: int, cost: float) -> bo
     return few and 4 * stride * units >= _WEIGHTS and team.threads_for(cost, 2) > 1
 
 
+def worth_leading(count: int, steps: int, units: int, stride: int, cost: float) -> bool:
+    """Tell whether cores shall share the units of such a batch without the GIL."""
+    few = count < _FEW and steps >= _LED_STEPS
+    return few and 4 * stride * units >= _WEIGHTS and cost >= _LED_FROM and team.get_num_threads() > 1
+
+
 def worth_preparing(count: int, steps: int, stride: int, features: int, cost: float) -> bool:
     """Tell whether another core shall prepare the inputs of such a batch while one takes its steps."""
     few = count == 1 or (count < _FEW and cost < team.SERIAL_BELOW)
@@ -94,23 +134,17 @@ def forward(
     cost: float,
 ) -> None:
     """Run all steps of `x`; `kernels.lstm_split.forward_split` says what the arrays are."""
-    count, stride, dtype = x.sequences, cells.shape[1], cells.dtype
-    lanes = REGISTERS.lanes(dtype.itemsize)
-    blocks = stride // lanes
-    parts = team.threads_for(cost, blocks)
-    bounds = np.array(team.cut(blocks, parts))
-    widest = int(np.diff(bounds).max()) * 4 * lanes
-    height = max(count, min(_CHUNK_ELEMENTS // widest, x.total))
-    # a call that finds the team busy runs all blocks itself
-    each = -(-max((height + count) * widest, height * 4 * stride) // 16) * 16
-    with borrowed(parts * each, dtype) as memory:
+    stride = cells.shape[1]
+    parts = team.threads_for(cost, stride // REGISTERS.lanes(cells.itemsize))
+    cut = cut_of_sequences(x.sequences, x.total, stride, cells.dtype, parts)
+    with borrowed(cut.parts * cut.each, cells.dtype) as memory:
         team.share(
             forward_split,
             *(writeable(np.ascontiguousarray(x.rows)), hidden, cells, units, x.batch_sizes, *weights),
-            *(kept.reshape(-1), bounds, np.zeros(parts * PROGRESS_STRIDE, np.int64), height),
-            count=blocks,
+            *(kept.reshape(-1), cut.bounds, np.zeros(cut.parts * PROGRESS_STRIDE, np.int64), cut.height),
+            count=int(cut.bounds[-1]),
             cost=cost,
-            each=[memory[part * each :] for part in range(parts)],
+            each=[memory[part * cut.each :] for part in range(cut.parts)],
         )
 
 

@@ -134,7 +134,29 @@ def test_batches_prepared_by_another_core_from_four_threads():
     for _ in range(3):
         call(0)
     assert failures == []
-    assert any(known.leader is not None for known in lstm._ahead.known), "no batch was led"
+    assert any(known.leader is not None for known in lstm._led.known), "no batch was led"
+
+
+@pytest.mark.parametrize("with_state", [False, True])
+@pytest.mark.parametrize("shape", [(1, 3, 40), (1, 60, 40), (3, 20, 5)])
+def test_sequences_whose_units_are_shared_without_the_gil(shape, with_state):
+    fl.set_num_threads(2)
+    lstm = fl.LSTM(250, return_sequences=True, return_state=True)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape, dtype=np.float32)
+    state = tuple(rng.standard_normal((2, shape[0], 250), dtype=np.float32)) if with_state else None
+    for factor in (1.0, 2.0):
+        lstm.build(shape[2], 0)
+        lstm.load_state_dict({name: np.float32(factor) * value for name, value in lstm.state_dict().items()})
+        y, (h, c) = lstm(list(x), initial_state=state)
+        for threads in (2, 2, 2, 1, 3, 3, 2, *[2] * 20):
+            fl.set_num_threads(threads)
+            again, final = lstm(x, initial_state=state)
+            assert_bitwise_equal(again, np.stack(y))
+            assert_bitwise_equal(final.h, h)
+            assert_bitwise_equal(final.c, c)
+    shared = 0.08 * x.shape[0] * x.shape[1] * 250 * (250 + x.shape[2] + 32) >= 60_000
+    assert (lstm._led.known != [] and lstm._led.known[0].leader is not None) == shared
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda lstm: pickle.loads(pickle.dumps(lstm))])
@@ -143,7 +165,7 @@ def test_a_copy_of_a_layer_prepares_batches_of_its_own(copied):
     lstm, x = fl.LSTM(96, return_sequences=True), np.ones((1, 200, 64), np.float32)
     for _ in range(3):
         before = lstm(x)
-    assert lstm._ahead.known[0].leader is not None
+    assert lstm._led.known[0].leader is not None
     twin = copied(lstm)
     twin.load_state_dict({name: 2 * value for name, value in lstm.state_dict().items()})
     expected = twin(list(x))[0]
