@@ -27,8 +27,9 @@ __all__ = [
 _CHUNK_ELEMENTS = 1 << 17
 """Gate values that inference computes at once: they stay in the L2 cache until their steps have read them."""
 
-_FEW = 4
-"""Sequences from which on cores share the sequences rather than the units."""
+_FEW, _FEW_FOR_TWO = 4, 6
+"""Sequences from which on cores share the sequences rather than the units. Of 4 and 5, two cores would have but 2 rows
+for a tile: 4,10,128,384 took 455 us and takes 380, 4,200,32,256 4.0 and 2.9 ms. With more cores nothing is known."""
 
 _STEPS = 8
 """Steps of a whole sequence below which the other core would come too late for its share of the units."""
@@ -105,16 +106,25 @@ def chunk_of(count: int, total: int, stride: int) -> int:
     return max(count, min(_CHUNK_ELEMENTS // (4 * stride), total))
 
 
+def _few(count: int) -> bool:
+    """Tell whether so many sequences are too few to be shared."""
+    return count < (_FEW_FOR_TWO if team.get_num_threads() == 2 else _FEW)
+
+
 def worth_it(count: int, steps: int, units: int, stride: int, cost: float) -> bool:
     """Tell whether cores shall share the units for such a batch; `cost` is that of the steps, in nanoseconds."""
-    few = count < _FEW and steps >= _STEPS
-    return few and 4 * stride * units >= _WEIGHTS and team.threads_for(cost, 2) > 1
+    return _few(count) and steps >= _STEPS and 4 * stride * units >= _WEIGHTS and team.threads_for(cost, 2) > 1
 
 
 def worth_leading(count: int, steps: int, units: int, stride: int, cost: float) -> bool:
     """Tell whether cores shall share the units of such a batch without the GIL."""
-    few = count < _FEW and steps >= _LED_STEPS
-    return few and 4 * stride * units >= _WEIGHTS and cost >= _LED_FROM and team.get_num_threads() > 1
+    return (
+        _few(count)
+        and steps >= _LED_STEPS
+        and 4 * stride * units >= _WEIGHTS
+        and cost >= _LED_FROM
+        and team.get_num_threads() > 1
+    )
 
 
 def worth_preparing(count: int, steps: int, stride: int, features: int, cost: float) -> bool:
