@@ -23,7 +23,7 @@ pre-activations of a unit come out side by side.
 A call handles the sequences from `begin` to `end` for all steps: cores share no state and never wait for each other.
 """
 
-from ..simd.tile import COLUMNS
+from ..simd.tile import COLUMNS, prefetch
 from ..simd.vector import fma, join, lanes_of, load, splat, store, store_n, upper
 from ._jit import jit, jit_inline, jit_inner
 from .activations import exp2_minus_1, expm1_twice, one_plus_exp2, tanh
@@ -49,6 +49,9 @@ __all__ = [
     "pointwise_back",
     "step_of_inference",
 ]
+
+_COPIED_AHEAD = 8
+"""How far ahead of the row that is copied memory is asked for: no CPU expects the jump from a sequence to the next."""
 
 
 # --- forward ----------------------------------------------------------------------------------------------------------
@@ -347,8 +350,11 @@ def infer(
                         gates[g + c] = x[from_table + c]
             elif not in_place:
                 for n in range(alive):
+                    first = source + (begin + n) * x_sequence
+                    for c in range(0, features, lanes_of(x)):
+                        prefetch(1, x, first + _COPIED_AHEAD * x_sequence + c)
                     for c in range(features):
-                        copied[(used + n) * features + c] = x[source + (begin + n) * x_sequence + c]
+                        copied[(used + n) * features + c] = x[first + c]
             used += alive
             source += x_step if x_step else batch_sizes[after] * features
             row += batch_sizes[after]
