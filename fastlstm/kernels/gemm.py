@@ -68,9 +68,15 @@ cache. A rounding more or less does not come of it: what is stored and loaded ag
 _LEFT_COLUMNS = np.int64(48)
 """Columns of the left operand that `product_over_rows` packs at once: whole registers and whole tiles of any size."""
 
-SAME_FOR_ALL, NEXT, START = np.int64(0), np.int64(1), np.int64(0)
-"""The stride of a start that all rows share, that of elements which follow each other, and the first of all rows.
-Typed: Numba would compile everything once more for a literal 0 or 1."""
+SAME_FOR_ALL, START = np.int64(0), np.int64(0)
+"""The stride of a start that all rows share, and the first of all rows. Typed: Numba would compile everything once more
+for a literal 0.
+
+But the step along k is the literal 1 wherever `panel_product` is called, and no star before it hides that: what knows
+it when it is compiled is 5 to 12 % faster."""
+
+_ACROSS = np.int64(1)
+"""The step along k is another where the left operand is a transposed one."""
 
 
 def panel_width(dtype) -> int:
@@ -227,12 +233,11 @@ def panel_product(a, i, row_stride, k_stride, rows, panel, j, j_next, k, start, 
             _tall_fetching(
                 a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n, fetched
             )
+            fetching = fetched == j_next  # by the second tile all of it
+            fetched += half
         else:
             _tile(height, a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n)
         row += height
-        if fetching:  # by the second tile all of it
-            fetching = fetched == j_next
-            fetched += half
 
 
 @jit_inner
@@ -252,7 +257,7 @@ def rows_by_panels(a, a_stride, packed, k, bias, out, out_stride, n, begin, end)
                 a,
                 i,
                 a_stride,
-                NEXT,
+                1,
                 last - first,
                 packed,
                 j,
@@ -272,7 +277,7 @@ def rows_by_panels(a, a_stride, packed, k, bias, out, out_stride, n, begin, end)
                     a,
                     i + done,
                     a_stride,
-                    NEXT,
+                    1,
                     last - first,
                     packed,
                     j + done * width,
@@ -386,11 +391,11 @@ def product_over_rows(a, a_stride, b, b_stride, b_rows, rows, out, n, sums, add,
                     if first == 0 and not add:
                         zeros = SAME_FOR_ALL  # they stand at the start of scratch
                         _tile(
-                            *(height, scratch, i, NEXT, _LEFT_COLUMNS, scratch, j, k),
+                            *(height, scratch, i, _ACROSS, _LEFT_COLUMNS, scratch, j, k),
                             *(scratch, zeros, SAME_FOR_ALL, out, o, n, rest),
                         )
                     else:
-                        _tile(height, scratch, i, NEXT, _LEFT_COLUMNS, scratch, j, k, out, o, n, out, o, n, rest)
+                        _tile(height, scratch, i, _ACROSS, _LEFT_COLUMNS, scratch, j, k, out, o, n, out, o, n, rest)
                 m += height
             if full * width < n:
                 j = right + full * k * width
@@ -399,6 +404,6 @@ def product_over_rows(a, a_stride, b, b_stride, b_rows, rows, out, n, sums, add,
                 if first == 0 and not add:
                     start, s, start_stride = scratch, SAME_FOR_ALL, SAME_FOR_ALL
                 panel_product(
-                    *(scratch, left, NEXT, _LEFT_COLUMNS, m_last - m_first, scratch, j, j, k),
+                    *(scratch, left, _ACROSS, _LEFT_COLUMNS, m_last - m_first, scratch, j, j, k),
                     *(start, s, start_stride, out, o, n, n - full * width),
                 )

@@ -18,7 +18,8 @@ recurrent      (B * H * 4 * L,)     W_hh in blocks, see `kernels.gates.pack_gate
 =============  ===================  ===================================================================================
 
 A block is a panel of the packed product: its 4 * L columns are the i, f, g, o of the same L units, so that the four
-pre-activations of a unit come out side by side.
+pre-activations of a unit come out side by side. Of a last block of L / 2 they are the first half of a panel's columns;
+then nobody may read the upper lanes of its c and of the gradient of c, which hold anything.
 
 A call handles the sequences from `begin` to `end` for all steps: cores share no state and never wait for each other.
 """
@@ -30,7 +31,6 @@ from .activations import exp2_minus_1, expm1_twice, one_plus_exp2, tanh
 from .gates import span
 from .gemm import (
     K_BLOCK,
-    NEXT,
     SAME_FOR_ALL,
     START,
     first_block,
@@ -161,7 +161,7 @@ def _step(
                 hidden,
                 h_from * h_width,
                 SAME_FOR_ALL,
-                NEXT,
+                1,
                 recurrent,
                 panel,
                 units,
@@ -179,7 +179,7 @@ def _step(
                 hidden,
                 h_from * h_width,
                 SAME_FOR_ALL,
-                NEXT,
+                1,
                 recurrent,
                 panel,
                 units,
@@ -197,7 +197,7 @@ def _step(
                 hidden,
                 h_from * h_width,
                 h_width,
-                NEXT,
+                1,
                 count,
                 recurrent,
                 panel,
@@ -427,17 +427,43 @@ def gradient_of_h(gates, next_row, wide, stride, count, following, transposed, j
         rows = count - following if part else following
         sum_over = 0 if part else top
         panel_product(  # 0b: dh_prev = W_hh^T da of the step after
-            *(gates, next_row * wide, wide, NEXT, rows, transposed, j, j + top * width, sum_over),
-            *(dy, (row + first) * units + block, units),
-            *(dh, (begin + first) * stride + block, stride, units - block),
+            gates,
+            next_row * wide,
+            wide,
+            1,
+            rows,
+            transposed,
+            j,
+            j + top * width,
+            sum_over,
+            dy,
+            (row + first) * units + block,
+            units,
+            dh,
+            (begin + first) * stride + block,
+            stride,
+            units - block,
         )
     for done in range(top, wide, K_BLOCK):
         part = min(K_BLOCK, wide - done)
         o = begin * stride + block
         panel_product(
-            *(gates, next_row * wide + done, wide, NEXT, following),
-            *(transposed, j + done * width, j + (done + part) * width, part),
-            *(dh, o, stride, dh, o, stride, units - block),
+            gates,
+            next_row * wide + done,
+            wide,
+            1,
+            following,
+            transposed,
+            j + done * width,
+            j + (done + part) * width,
+            part,
+            dh,
+            o,
+            stride,
+            dh,
+            o,
+            stride,
+            units - block,
         )
 
 

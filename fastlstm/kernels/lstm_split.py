@@ -19,7 +19,7 @@ from ..simd.tile import COLUMNS
 from ..simd.vector import lanes_of, load
 from ._jit import jit, jit_inner
 from .gates import span
-from .gemm import NEXT, SAME_FOR_ALL, panel_product
+from .gemm import SAME_FOR_ALL, panel_product
 from .lstm import gradient_of_h, pointwise, pointwise_back
 
 __all__ = ["PROGRESS_STRIDE", "backward_split", "blocks_of_step", "forward_split", "inputs_of_blocks", "split_steps"]
@@ -104,9 +104,22 @@ def blocks_of_step(
         apart = min(width, gate_span - block * width)
         g = g_row * g_stride + (block - first) * 4 * width
         panel_product(
-            *(hidden, h_from * units, units, NEXT, count),
-            *(recurrent, block * 4 * width * units, (block + onward) * 4 * width * units, units),
-            *(gates, g, g_stride, gates, g, g_stride, 4 * apart),
+            hidden,
+            h_from * units,
+            units,
+            1,
+            count,
+            recurrent,
+            block * 4 * width * units,
+            (block + onward) * 4 * width * units,
+            units,
+            gates,
+            g,
+            g_stride,
+            gates,
+            g,
+            g_stride,
+            4 * apart,
         )
         unit = block * width
         for n in range(count):
@@ -125,10 +138,22 @@ def inputs_of_blocks(x, row, rows, features, packed, bias, gates, g_stride, unit
     gate_span = span(units, width)
     for block in range(first, last):
         panel_product(
-            *(x, row * features, features, NEXT, rows),
-            *(packed, block * 4 * width * features, (block + 1) * 4 * width * features, features),
-            *(bias, block * 4 * width, SAME_FOR_ALL),
-            *(gates, (block - first) * 4 * width, g_stride, 4 * min(width, gate_span - block * width)),
+            x,
+            row * features,
+            features,
+            1,
+            rows,
+            packed,
+            block * 4 * width * features,
+            (block + 1) * 4 * width * features,
+            features,
+            bias,
+            block * 4 * width,
+            SAME_FOR_ALL,
+            gates,
+            (block - first) * 4 * width,
+            g_stride,
+            4 * min(width, gate_span - block * width),
         )
 
 
@@ -213,7 +238,7 @@ def forward_split(
     bounds    (P + 1,) int64, in   blocks that each core owns: `begin` and `end` are neighbours in it, or its ends
     progress  (P * 16,) int64      zeros at the start: the steps that each core has finished
     height    rows of a chunk, at least N
-    scratch   (height * (end - begin) * 4 * L + S,)  float, overwritten; S for N rows of any other core's blocks
+    scratch   (height * (end - begin) * 4 * L + R,)  float, overwritten; R for N rows of any other core's blocks
     """
     split_steps(
         *(x.reshape(-1), x.shape[1], hidden.reshape(-1), cells.reshape(-1), cells.shape[1], units, batch_sizes),

@@ -244,7 +244,7 @@ class Bidirectional(Layer):
     def _directly(self, x: Batch) -> Any:
         """Return what a call returns, for an array that kernels take as it is and work for one core; else None."""
         ahead, back = self.directions
-        shape = ahead.shape_as_it_is(x)
+        shape = ahead.shape_as_it_is(x) if self.built else None
         if shape is None or self.merge_mode != "concat" or ahead.return_state:
             return None
         assert isinstance(x, np.ndarray)

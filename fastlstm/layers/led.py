@@ -42,12 +42,17 @@ class Led:
     def __reduce__(self) -> tuple[Any, ...]:
         return Led, ()
 
+    def forget_weights(self) -> None:
+        """Let go of the weights, and of what depends on them."""
+        self.known = [_Known(known.kind, known.leader) for known in self.known]
+
     def run(
         self, x: NDArray[Any], hidden: NDArray[Any], cells: NDArray[Any], weights: _Weights, cost: float, share: bool
     ) -> bool:
         """Run all steps and tell whether that was done.
 
         It is not for the first batch of a shape, but for those that follow it: a kernel more may have to be compiled.
+        Three of these the leader does alone, to measure.
 
         x       (N, T, D)         float, in
         hidden  ((1 + T) * N, H)  float, the first N rows: h0; the others out

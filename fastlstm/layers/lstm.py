@@ -172,7 +172,7 @@ class LSTM(Layer):
 
     def changed(self) -> None:
         self._weights = self._folded = None
-        self._led = Led()
+        self._led.forget_weights()
 
     # --- the kernels' layout ------------------------------------------------------------------------------------
 
@@ -459,7 +459,7 @@ class LSTM(Layer):
     def _directly(self, x: Batch, state: Any) -> Any:
         """Return what a call returns, for an array that kernels take as it is and work for one core; None for all else.
 
-        It is the same kernel; but to look at everything that a batch may be takes 10 microseconds.
+        Or for cores that need no GIL (`Led`). To look at everything that a batch may be takes 10 microseconds.
         """
         if (shape := self.shape_as_it_is(x)) is None:
             return None
@@ -483,7 +483,8 @@ class LSTM(Layer):
                     return None
                 place[...] = part
         if not led or not self._led.run(x, hidden, cells, self.packed(), cost, share):
-            if share and shared_units.worth_it(count, steps, units, stride, cost):
+            shares = shared_units.worth_it(count, steps, units, stride, cost) or team.threads_for(cost, count) > 1
+            if share and shares:  # it may be, by the GIL
                 return None
             self.infer_as_it_is(x, hidden.reshape(-1), units, cells, self.go_backwards)
         last = hidden[total:]

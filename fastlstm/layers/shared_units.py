@@ -34,8 +34,9 @@ for a tile: 4,10,128,384 took 455 us and takes 380, 4,200,32,256 4.0 and 2.9 ms.
 _STEPS = 8
 """Steps of a whole sequence below which the other core would come too late for its share of the units."""
 
-_LED_STEPS, _LED_FROM = 3, 60_000.0
-"""The same where a leader does without the GIL, and the nanoseconds of work from which on that pays."""
+_LED_STEPS, _LED_FROM, _LED_TO = 3, 60_000.0, 10_000_000.0
+"""The same where a leader does without the GIL, and the nanoseconds of work from which on that pays and up to which it
+counts: its first few batches a leader does alone, to know what it gains."""
 
 _PREPARED_MOST = 1 << 21
 """Gate values that are prepared at most: they are all kept until the last step."""
@@ -122,7 +123,7 @@ def worth_leading(count: int, steps: int, units: int, stride: int, cost: float) 
         _few(count)
         and steps >= _LED_STEPS
         and 4 * stride * units >= _WEIGHTS
-        and cost >= _LED_FROM
+        and _LED_FROM <= cost <= _LED_TO
         and team.get_num_threads() > 1
     )
 

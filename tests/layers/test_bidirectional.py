@@ -159,3 +159,13 @@ def test_an_initial_state_is_a_pair_of_states(state):
     layer = fl.Bidirectional(fl.LSTM(3))
     with pytest.raises(ShapeError, match="initial_state"):
         layer(np.ones((2, 4, 2)), initial_state=state)
+
+
+def test_tensors_that_do_not_fit_leave_no_layer_half_built():
+    both, other = fl.Bidirectional(fl.LSTM(4)), fl.Bidirectional(fl.LSTM(4))
+    other.build(3, 0)
+    with pytest.raises(ShapeError, match="weight_hh_l0 has shape"):
+        both.load_state_dict(other.state_dict() | {"weight_hh_l0": np.zeros((16, 5))})
+    y = both(np.ones((2, 3, 3), np.float32))
+    assert both.built
+    assert y.any()
