@@ -8,11 +8,20 @@ Letters as in ``kernels/lstm.py``.
 import numpy as np
 
 from ..simd.tile import COLUMNS, transpose
-from ..simd.vector import lanes_of, load, load_n, splat, store, store_n
+from ..simd.vector import join, lanes_of, load, load_n, splat, store, store_n, upper
 from ._jit import jit, jit_inline
 from .activations import LOG2E
 
-__all__ = ["GATE_UNITS", "pack_gates", "pack_gates_transposed", "span", "span_of", "unpack_gates"]
+__all__ = [
+    "GATE_UNITS",
+    "load_block",
+    "pack_gates",
+    "pack_gates_transposed",
+    "span",
+    "span_of",
+    "store_block",
+    "unpack_gates",
+]
 
 GATE_UNITS = np.array([-LOG2E, -LOG2E, 2.0 * LOG2E, -LOG2E])
 """What the weights of i, f, g and o are multiplied by: a gate then needs ``2**a`` and nothing before it."""
@@ -26,6 +35,30 @@ def span_of(units: int, lanes: int) -> int:
 
 span = jit_inline(span_of)
 """The same for kernels."""
+
+
+@jit_inline
+def load_block(gates, g, half):
+    """Return the four gates of a block; of half a block in the lower lanes."""
+    width = lanes_of(gates)
+    i, f = load(gates, g), load(gates, g + width)
+    if half:
+        return i, upper(i), f, upper(f)
+    return i, f, load(gates, g + 2 * width), load(gates, g + 3 * width)
+
+
+@jit_inline
+def store_block(gates, g, half, i, f, z, o):
+    """Store the four gates of a block as they are laid out."""
+    width = lanes_of(gates)
+    if half:
+        store(gates, g, join(i, f))
+        store(gates, g + width, join(z, o))
+    else:
+        store(gates, g, i)
+        store(gates, g + width, f)
+        store(gates, g + 2 * width, z)
+        store(gates, g + 3 * width, o)
 
 
 @jit

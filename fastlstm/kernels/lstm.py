@@ -1,4 +1,4 @@
-"""LSTM: forward and BPTT over packed rows, a block of units at a time.
+"""LSTM: forward over packed rows, a block of units at a time; `kernels.lstm_back` goes back.
 
 The equations bear the numbers of ``docs/lstm.md``; the backward lines bear them in reverse.
 
@@ -24,61 +24,17 @@ then nobody may read the upper lanes of its c and of the gradient of c, which ho
 A call handles the sequences from `begin` to `end` for all steps: cores share no state and never wait for each other.
 """
 
-from ..simd.tile import COLUMNS, prefetch
-from ..simd.vector import fma, join, lanes_of, load, splat, store, store_n, upper
+from ..simd.tile import prefetch
+from ..simd.vector import fma, lanes_of, load, splat, store, store_n
 from ._jit import jit, jit_inline, jit_inner
-from .activations import exp2_minus_1, expm1_twice, one_plus_exp2, tanh
-from .gates import span
-from .gemm import (
-    K_BLOCK,
-    SAME_FOR_ALL,
-    START,
-    first_block,
-    panel_product,
-    row_times_half_panel,
-    row_times_panel,
-    rows_by_panels,
-)
+from .activations import exp2_minus_1, expm1_twice, one_plus_exp2
+from .gates import load_block, span, store_block
+from .gemm import START, panel_product, row_onto_panel, rows_by_panels
 
-__all__ = [
-    "backward",
-    "forward",
-    "gradient_of_h",
-    "infer",
-    "pointwise",
-    "pointwise_back",
-    "step_of_inference",
-]
+__all__ = ["forward", "infer", "pointwise", "step_of_inference"]
 
 _COPIED_AHEAD = 8
 """How far ahead of the row that is copied memory is asked for: no CPU expects the jump from a sequence to the next."""
-
-
-# --- forward ----------------------------------------------------------------------------------------------------------
-
-
-@jit_inline
-def _gates_of_block(gates, g, half):
-    """Return the four gates of a block; of half a block in the lower lanes."""
-    width = lanes_of(gates)
-    i, f = load(gates, g), load(gates, g + width)
-    if half:
-        return i, upper(i), f, upper(f)
-    return i, f, load(gates, g + 2 * width), load(gates, g + 3 * width)
-
-
-@jit_inline
-def _store_block(gates, g, half, i, f, z, o):
-    """Store the four gates of a block as they are laid out."""
-    width = lanes_of(gates)
-    if half:
-        store(gates, g, join(i, f))
-        store(gates, g + width, join(z, o))
-    else:
-        store(gates, g, i)
-        store(gates, g + width, f)
-        store(gates, g + 2 * width, z)
-        store(gates, g + 3 * width, o)
 
 
 @jit_inline
@@ -88,7 +44,7 @@ def pointwise(gates, g, half, cells, c_from, c_to, hidden, h, left, keep, kept, 
     With `keep` the values of the gates go to ``kept[k]``, for BPTT. Of `half` a block, the upper lanes are of no use.
     """
     width = lanes_of(gates)
-    a_i, a_f, a_g, a_o = _gates_of_block(gates, g, half)
+    a_i, a_f, a_g, a_o = load_block(gates, g, half)
     over_i = one_plus_exp2(a_i)  # 1: i = 1 / over_i
     f = splat(over_i, 1.0) / one_plus_exp2(a_f)  # 2
     above_g = exp2_minus_1(a_g)  # 3: g = above_g / over_g
@@ -107,7 +63,7 @@ def pointwise(gates, g, half, cells, c_from, c_to, hidden, h, left, keep, kept, 
         store_n(hidden, h, y, left)
     if keep:
         z = above_g / over_g  # by itself: never beyond 1, as a product might be
-        _store_block(kept, k, half, over_g * both, f, z, over * last)
+        store_block(kept, k, half, over_g * both, f, z, over * last)
 
 
 @jit_inner
@@ -156,42 +112,8 @@ def _step(
         panel = 4 * block * units
         if depth == 0:
             pass  # nothing comes of W_hh
-        elif count == 1 and apart == width:
-            row_times_panel(  # of the same types as in panel_product, or it would be compiled twice
-                hidden,
-                h_from * h_width,
-                SAME_FOR_ALL,
-                1,
-                recurrent,
-                panel,
-                units,
-                gates,
-                g,
-                SAME_FOR_ALL,
-                gates,
-                g,
-                SAME_FOR_ALL,
-                4 * width,
-                panel,
-            )
         elif count == 1:
-            row_times_half_panel(
-                hidden,
-                h_from * h_width,
-                SAME_FOR_ALL,
-                1,
-                recurrent,
-                panel,
-                units,
-                gates,
-                g,
-                SAME_FOR_ALL,
-                gates,
-                g,
-                SAME_FOR_ALL,
-                2 * width,
-                panel,
-            )
+            row_onto_panel(hidden, h_from * h_width, recurrent, panel, units, gates, g, apart < width)
         else:
             panel_product(  # 0: a = W_ih x + b_ih + W_hh h_prev + b_hh
                 hidden,
@@ -387,138 +309,3 @@ def infer(
             used += alive
             h_from = h_to
         t = after
-
-
-# --- backward ---------------------------------------------------------------------------------------------------------
-
-
-@jit_inline
-def pointwise_back(gates, g, half, cells, c_from, c_to, dc, d, dh, da, a, dc_to, e):
-    """Take one block (or `half` a block) of one sequence one step back, from its gates' values at ``gates[g]``.
-
-    The gradients of the pre-activations go to ``da[a]``, that of c_prev to ``dc_to[e]``: places that may be the same.
-    """
-    i, f, z, o = _gates_of_block(gates, g, half)
-    one = splat(i, 1.0)
-    tanh_c = tanh(load(cells, c_to))
-    do = dh * tanh_c  # 6b: h = o * tanh(c)
-    total = fma(dh * o, one - tanh_c * tanh_c, load(dc, d))
-    df = total * load(cells, c_from)  # 5b: c = f * c_prev + i * g
-    di = total * z
-    dz = total * i
-    store(dc_to, e, total * f)
-    da_o = do * o * (one - o)  # 4b: o = sigmoid(a_o)
-    da_g = dz * (one - z * z)  # 3b: g = tanh(a_g)
-    da_f = df * f * (one - f)  # 2b: f = sigmoid(a_f)
-    da_i = di * i * (one - i)  # 1b: i = sigmoid(a_i)
-    _store_block(da, a, half, da_i, da_f, da_g, da_o)
-
-
-@jit_inner
-def gradient_of_h(gates, next_row, wide, stride, count, following, transposed, j, dy, row, units, dh, begin, block):
-    """Write the gradient of h for the units of one panel: dy, plus what comes back from the step after.
-
-    Only the first `following` of the `count` sequences have a step after; `next_row` is the first one's row there.
-    """
-    width = COLUMNS * lanes_of(gates)
-    top = first_block(wide)
-    for part in range(2):
-        first = following if part else 0
-        rows = count - following if part else following
-        sum_over = 0 if part else top
-        panel_product(  # 0b: dh_prev = W_hh^T da of the step after
-            gates,
-            next_row * wide,
-            wide,
-            1,
-            rows,
-            transposed,
-            j,
-            j + top * width,
-            sum_over,
-            dy,
-            (row + first) * units + block,
-            units,
-            dh,
-            (begin + first) * stride + block,
-            stride,
-            units - block,
-        )
-    for done in range(top, wide, K_BLOCK):
-        part = min(K_BLOCK, wide - done)
-        o = begin * stride + block
-        panel_product(
-            gates,
-            next_row * wide + done,
-            wide,
-            1,
-            following,
-            transposed,
-            j + done * width,
-            j + (done + part) * width,
-            part,
-            dh,
-            o,
-            stride,
-            dh,
-            o,
-            stride,
-            units - block,
-        )
-
-
-@jit
-def backward(gates, dy, units, batch_sizes, cells, dc, transposed, dh, begin, end):
-    """Go back through all steps (BPTT): gates' values in, their gradients out.
-
-    gates       in: i, f, g, o as `forward` left them; out: the gradients of a_i, a_f, a_g, a_o
-    dy          (M, H)      float, in: gradient of each h, that of the final h added to its row
-    cells       in
-    dc          (N, B * L)  float, in: gradient of each final c, zeros for padding units; out: gradient of c0
-    transposed  W_hh as the right operand over gates, see `kernels.gates.pack_gates_transposed`
-    dh          (N, B * L)  float, overwritten; zeros for padding units stay
-    """
-    width = lanes_of(gates)
-    gate_span = span(units, width)
-    wide = 4 * gate_span
-    stride = cells.shape[1]
-    steps = len(batch_sizes)
-    row = dy.shape[0]  # of gates and dy, at the step after t
-    gates, dy, cells = gates.reshape(-1), dy.reshape(-1), cells.reshape(-1)
-    dc, dh = dc.reshape(-1), dh.reshape(-1)
-    for back in range(steps):
-        t = steps - 1 - back
-        following = max(0, min(batch_sizes[t + 1], end) - begin) if back else 0
-        alive = min(batch_sizes[t], end) - begin
-        next_row = row + begin
-        row -= batch_sizes[t]
-        if alive <= 0:
-            continue
-        h_to = batch_sizes[0] + row + begin  # of cells
-        h_from = h_to - (batch_sizes[t - 1] if t else batch_sizes[0])
-        for panel in range(0, units, COLUMNS * width):
-            gradient_of_h(
-                gates,
-                next_row,
-                wide,
-                stride,
-                alive,
-                following,
-                transposed,
-                wide * panel,
-                dy,
-                row + begin,
-                units,
-                dh,
-                begin,
-                panel,
-            )
-            for block in range(panel, min(panel + COLUMNS * width, units), width):
-                for n in range(alive):
-                    g = (row + begin + n) * wide + 4 * block
-                    d = (begin + n) * stride + block
-                    pointwise_back(
-                        *(gates, g, gate_span - block < width),
-                        *(cells, (h_from + n) * stride + block, (h_to + n) * stride + block),
-                        *(dc, d, load(dh, d), gates, g, dc, d),
-                    )

@@ -20,7 +20,8 @@ from ..simd.vector import lanes_of, load
 from ._jit import jit, jit_inner
 from .gates import span
 from .gemm import SAME_FOR_ALL, panel_product
-from .lstm import gradient_of_h, pointwise, pointwise_back
+from .lstm import pointwise
+from .lstm_back import gradient_of_h, pointwise_back
 
 __all__ = ["PROGRESS_STRIDE", "backward_split", "blocks_of_step", "forward_split", "inputs_of_blocks", "split_steps"]
 

@@ -11,6 +11,7 @@ from ..errors import ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
 from ..kernels.embedding import gather, scatter_add
+from ..kernels.lstm_back import backward
 from ..kernels.scratch import aligned, borrowed, zeros
 from . import shared_units
 from .base import Gradients, Layer, OfTable, Run, dropped, size
@@ -367,7 +368,7 @@ class LSTM(Layer):
                 gates, dc = da, dcs[:count]
             else:
                 team.share(
-                    kernels.backward,
+                    backward,
                     *(gates, dy, units, x.batch_sizes, cells, dc, transposed, dh),
                     count=count,
                     cost=cost,

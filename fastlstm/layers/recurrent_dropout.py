@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels import lstm as kernels
+from ..kernels.lstm_back import backward
 from .products import times
 
 __all__ = ["backward_masked", "forward_masked"]
@@ -53,7 +54,7 @@ def backward_masked(
     mask: NDArray[Any],
     dh0: NDArray[Any],
 ) -> NDArray[Any]:
-    """Do what ``kernels.lstm.backward`` does with ``h_prev`` masked, and fill `dh0` (N, H).
+    """Do what ``kernels.lstm_back.backward`` does with ``h_prev`` masked, and fill `dh0` (N, H).
 
     Returns ``hidden`` with every h masked: what the recurrent products read.
     """
@@ -66,7 +67,7 @@ def backward_masked(
         rows = slice(after.start - count, after.stop - count)
         dh = dy[rows] + through[:n]
         c = np.concatenate([cells[before], cells[after]])
-        kernels.backward(gates[rows], dh, mask.shape[1], np.array([n]), c, dc, transposed, np.zeros_like(dc), 0, n)
+        backward(gates[rows], dh, mask.shape[1], np.array([n]), c, dc, transposed, np.zeros_like(dc), 0, n)
         times(gates[rows], transposed, zeros, through[:n])
         through[:n] *= mask[:n]
     dh0[...] = through

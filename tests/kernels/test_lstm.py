@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fastlstm.data.packed import pack
 from fastlstm.kernels import gates as layout
-from fastlstm.kernels import gemm, lstm
+from fastlstm.kernels import gemm, lstm, lstm_back
 from fastlstm.kernels.lstm_split import PROGRESS_STRIDE, backward_split, forward_split
 from fastlstm.simd.host import REGISTERS
 from tests import naive, strategies
@@ -132,7 +132,7 @@ class Batch:
         dh[:, : self.units] = np.nan  # is to be overwritten, but for padding units
         transposed = self.transposed(self.w_hh)
         for begin, end in pairwise(parts or [0, self.count]):
-            lstm.backward(gates, dy, self.units, self.batch_sizes, cells, dc, transposed, dh, begin, end)
+            lstm_back.backward(gates, dy, self.units, self.batch_sizes, cells, dc, transposed, dh, begin, end)
         return gates, dc
 
 
