@@ -6,7 +6,7 @@ some steps each, in their order. The leader takes the steps; where a chunk is no
 that was begun elsewhere, but does not become ready, he does again, in rows of his own: steps write over their inputs,
 and who is late may still write there. At the end he waits for whoever is still at one.
 
-Letters and arrays as in ``kernels/lstm.py``, words and tasks as in ``kernels/lstm_step.py``.
+Letters and arrays as in ``kernels/lstm.py``, tasks as in ``kernels/lstm_task.py``.
 """
 
 from typing import Any
@@ -20,7 +20,8 @@ from ._jit import jit
 from .gates import span
 from .gemm import START
 from .lstm import step_of_inference
-from .lstm_step import (
+from .lstm_step import STEPS_OF_CHUNK, inputs_of_chunk, prepare_chunk
+from .lstm_task import (
     BIAS,
     CELLS,
     CHUNKS,
@@ -35,13 +36,13 @@ from .lstm_step import (
     READY,
     RECURRENT,
     STEPS,
-    STEPS_OF_CHUNK,
     STRIDE,
     UNITS,
+    X_SEQUENCE,
+    X_STEP,
     X,
-    inputs_of_chunk,
-    prepare_chunk,
 )
+from .scratch import address_of
 from .team import LEFT, LOOKS_A_WAY, MADE, ROW, TASK_WORDS
 
 __all__ = ["chunks_of", "infer_ahead", "point_to", "rows_of", "task_ahead"]
@@ -72,26 +73,29 @@ def task_ahead(
     ready    (chunks,) int64  overwritten
     """
     count, steps, features = shape
-    addresses = [array.__array_interface__["data"][0] for array in weights]
     task = np.zeros(TASK_WORDS, np.int64)
-    task[[INPUT, RECURRENT, BIAS]] = addresses
+    task[[INPUT, RECURRENT, BIAS]] = [address_of(array) for array in weights]
     task[[PARTS, CHUNKS, COUNT, FEATURES, UNITS]] = 2, len(ready), count, features, units
-    task[[KIND, STRIDE, STEPS, READY]] = INPUTS, len(weights[2]) // 4, steps, ready.__array_interface__["data"][0]
+    task[[KIND, STRIDE, STEPS, READY]] = INPUTS, len(weights[2]) // 4, steps, address_of(ready)
     return task
 
 
 def point_to(
-    task: NDArray[np.int64], x: NDArray[Any], hidden: NDArray[Any], cells: NDArray[Any], gates: NDArray[Any]
+    task: NDArray[np.int64],
+    x: tuple[NDArray[Any], int, int, int],
+    hidden: NDArray[Any],
+    cells: NDArray[Any],
+    gates: NDArray[Any],
 ) -> None:
     """Say which batch it is. The caller keeps the arrays alive.
 
-    x       (N, T, D)           float, in
-    hidden  ((1 + T) * N, H)    float, the first N rows: h0; the others out
+    x       as in `kernels.lstm_batch.Direction`, forward
+    hidden  ((1 + T) * N * H,)  float, the first N rows: h0; the others out
     cells   (N, B * L)          float, in: c0; out: the final c
     gates   (`rows_of` * 4 * S,) float, overwritten
     """
-    for place, array in ((X, x), (HIDDEN, hidden), (CELLS, cells), (GATES, gates)):
-        task[place] = array.__array_interface__["data"][0]
+    _, _, task[X_STEP], task[X_SEQUENCE] = x
+    task[X], task[HIDDEN], task[CELLS], task[GATES] = map(address_of, (x[0], hidden, cells, gates))
 
 
 @jit

@@ -5,11 +5,10 @@ left: his own first, for their weights are in his core's cache, then the others'
 likewise. So the step ends when it can, whoever else comes, comes late or is put aside by the system; only a chunk that
 was begun elsewhere is waited for.
 
-Two other kinds of work go the same way: chunks of inputs (`kernels.lstm_ahead`), and whole sequences whose units are
-shared (`kernels.lstm_split`): there each core has one chunk, its units at all steps.
+Other kinds of work go the same way: chunks of inputs (`kernels.lstm_ahead`), whole sequences whose units are shared
+(`kernels.lstm_split`), and batches whose sequences are (`kernels.lstm_batch`): of these each core has one chunk.
 
-The leader says what to do in a task: words of int64, with the addresses of his arrays. They change while no chunk is
-left or begun. Letters and arrays as in ``kernels/lstm.py``.
+The leader says what to do in a task, see `kernels.lstm_task`. Letters and arrays as in ``kernels/lstm.py``.
 """
 
 from typing import Any
@@ -22,26 +21,53 @@ from ..simd.vector import lanes_of
 from ._jit import jit, jit_inner
 from .gates import span
 from .gemm import START, rows_by_panels
+from .lstm_batch import part_of_batch
 from .lstm_split import PROGRESS_STRIDE, blocks_of_step, inputs_of_blocks, split_steps
+from .lstm_task import (
+    BATCH,
+    BATCH_SIZES,
+    BIAS,
+    BOUNDS,
+    CELLS,
+    CHUNKS,
+    COUNT,
+    EACH,
+    FEATURES,
+    GATES,
+    HEIGHT,
+    HIDDEN,
+    IDS,
+    INPUT,
+    INPUTS,
+    KIND,
+    NOW,
+    PARTS,
+    PROGRESS,
+    READY,
+    RECURRENT,
+    SEQUENCES,
+    STEPS,
+    STRIDE,
+    UNITS,
+    X_SEQUENCE,
+    X_STEP,
+    X,
+)
+from .scratch import address_of
 from .team import DONE, LEFT, LOOKS_A_WAY, MADE, POSTED, ROW, TASK_WORDS
 
-__all__ = ["point_to_sequences", "take_steps", "task_of", "task_of_sequences"]
+__all__ = [
+    "STEPS_OF_CHUNK",
+    "inputs_of_chunk",
+    "point_to_sequences",
+    "prepare_chunk",
+    "take_steps",
+    "task_of",
+    "task_of_sequences",
+]
 
 STEPS_OF_CHUNK = np.int64(12)
 """Steps whose inputs are one chunk: two of the tallest tiles."""
-
-X, IDS, HIDDEN, CELLS, GATES, INPUT, RECURRENT, BIAS = range(8)
-"""Places of a task's addresses. IDS 0: ``x`` holds features, else a table, as in `kernels.lstm.infer`."""
-
-PARTS, CHUNKS, COUNT, FEATURES, UNITS, STRIDE, NOW = range(8, 15)
-"""Places of its numbers: cores, chunks of each, N, D, H, B * L, and the half of ``hidden`` with h before the step."""
-
-KIND, STEPS, READY, BATCH_SIZES, BOUNDS, PROGRESS, HEIGHT, EACH = range(15, 23)
-"""Places of the kind of work; of T and the address of what is ready, for inputs; and, for whole sequences, of more of
-`kernels.lstm_split.forward_split`'s arguments: three addresses, a number, and the elements of each core's scratch."""
-
-STEP, INPUTS, SEQUENCES = range(3)
-"""Kinds of work."""
 
 
 def task_of(
@@ -63,9 +89,9 @@ def task_of(
     """
     arrays = x, ids, hidden, cells, gates, *weights
     _, count, units = hidden.shape
-    addresses = [0 if array is None else array.__array_interface__["data"][0] for array in arrays]
     task = np.zeros(TASK_WORDS, np.int64)
-    task[: len(addresses)] = addresses
+    places = X, IDS, HIDDEN, CELLS, GATES, INPUT, RECURRENT, BIAS
+    task[list(places)] = [0 if array is None else address_of(array) for array in arrays]
     task[[COUNT, FEATURES, UNITS, STRIDE]] = count, features, units, cells.shape[1]
     return task
 
@@ -82,7 +108,7 @@ def task_of_sequences(
     """Return the task of a batch (T, D, H) but for X, HIDDEN, CELLS and GATES, the scratch, `each` elements a core."""
     task = np.zeros(TASK_WORDS, np.int64)
     places = INPUT, RECURRENT, BIAS, BATCH_SIZES, BOUNDS, PROGRESS
-    task[list(places)] = [array.__array_interface__["data"][0] for array in (*weights, batch_sizes, bounds, progress)]
+    task[list(places)] = [address_of(array) for array in (*weights, batch_sizes, bounds, progress)]
     task[[PARTS, CHUNKS, KIND, COUNT]] = len(bounds) - 1, 1, SEQUENCES, batch_sizes[0]
     task[[STEPS, FEATURES, UNITS]] = shape
     task[[STRIDE, HEIGHT, EACH]] = len(weights[2]) // 4, height, each
@@ -94,7 +120,7 @@ def point_to_sequences(
 ) -> None:
     """Say which batch it is, in arrays as for `kernels.lstm_split.forward_split`. The caller keeps them alive."""
     for place, array in ((X, x), (HIDDEN, hidden), (CELLS, cells), (GATES, scratch)):
-        task[place] = array.__array_interface__["data"][0]
+        task[place] = address_of(array)
 
 
 @jit_inner
@@ -135,7 +161,7 @@ def inputs_of_chunk(task, like, chunk, to):
     first, last = chunk * STEPS_OF_CHUNK, min((chunk + 1) * STEPS_OF_CHUNK, steps)
     for n in range(count):
         rows_by_panels(
-            *(x[(n * steps + first) * features :], features, packed, features, bias),
+            *(x[n * task[X_SEQUENCE] + first * task[X_STEP] :], task[X_STEP], packed, features, bias),
             *(gates[(to + n) * wide :], count * wide, wide, START, last - first),
         )
 
@@ -182,6 +208,8 @@ def _take_chunks(words, task, like, mine):
                     prepare_chunk(task, like, chunk)
                 elif task[KIND] == SEQUENCES:
                     _part_of_sequences(task, like, part)
+                elif task[KIND] == BATCH:
+                    part_of_batch(task, like, part)
                 else:
                     _chunk(task, like, part * task[CHUNKS] + chunk)
                 add(words, part * ROW + MADE, 1)
@@ -189,7 +217,7 @@ def _take_chunks(words, task, like, mine):
 
 @jit
 def take_steps(words, task, next_task, like, mine, until, looks):
-    """Lead one step, or whole sequences; or follow those who lead.
+    """Lead one step, whole sequences or a batch; or follow those who lead.
 
     words      (P * ROW,) int64   of the leader, row 0, and of the followers
     task       (TASK_WORDS,) int64   that all read

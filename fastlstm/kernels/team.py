@@ -55,7 +55,7 @@ leader has put up for this core, the chunks that nobody has begun and those that
 MOST_FOLLOWERS = 15
 """Workers that follow a leader: more would spend their time in telling each other."""
 
-TASK_WORDS = 23
+TASK_WORDS = 29
 """Words of what a leader has to say."""
 
 _STAKE, _REST = 0.004, (0.02, 1.0)

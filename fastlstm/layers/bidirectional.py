@@ -12,6 +12,7 @@ from ..kernels import team
 from ..kernels.scratch import aligned, borrowed, zeros
 from . import shared_units
 from .base import Gradients, Layer, OfTable, Run
+from .led import Led, SharedSequences, run_alone
 from .lstm import BRIEF, LSTM, LSTMCache, LSTMState, steps_of
 
 __all__ = ["Bidirectional", "Merge"]
@@ -62,6 +63,7 @@ class Bidirectional(Layer):
         self.merge_mode = merge_mode
         options = layer.config()
         self.directions = LSTM(**options), LSTM(**options)
+        self._led = Led()
 
     @property
     def features_out(self) -> int:
@@ -100,6 +102,7 @@ class Bidirectional(Layer):
     def changed(self) -> None:
         for layer in self.directions:
             layer.changed()
+        self._led.forget_weights()
 
     def forward(self, x: Packed, run: Run) -> tuple[Packed, _Cache | None]:
         y, _, cache = self._run(x, (None, None), run)
@@ -242,28 +245,39 @@ class Bidirectional(Layer):
         return out, tuple(final.to_user_order(packed) for final in finals)
 
     def _directly(self, x: Batch) -> Any:
-        """Return what a call returns, for an array that kernels take as it is and work for one core; else None."""
+        """Return what a call returns where `LSTM._directly` would; None for all else."""
         ahead, back = self.directions
-        shape = ahead.shape_as_it_is(x) if self.built else None
-        if shape is None or self.merge_mode != "concat" or ahead.return_state:
+        where = ahead.where(x) if self.built else None
+        if where is None or self.merge_mode != "concat" or ahead.return_state:
             return None
-        assert isinstance(x, np.ndarray)
-        count, steps, features = shape
+        count, steps, features = x.shape  # type: ignore[union-attr]
         units, total = ahead.units, count * steps
+        shape = count, steps, features, units
         cost = 2 * shared_units.cost_of(total, units, features)
-        if cost > BRIEF and team.threads_for(cost, 2 * count) > 1:
+        led = SharedSequences.worth_it(cost)
+        if not led and cost > BRIEF and team.threads_for(cost, 2 * count) > 1:
             return None
         cells = zeros((2, count, ahead.stride), self.dtype)
         if self.returns_steps:  # see `_run_beside`
             hidden = aligned((total + 2 * count, 2 * units), self.dtype)
             hidden[:count] = hidden[total + count :] = 0.0
             values = hidden.reshape(-1)
-            ahead.infer_as_it_is(x, values, 2 * units, cells[0], backwards=False)
-            back.infer_as_it_is(x, values[(2 * count + 1) * units :], 2 * units, cells[1], backwards=True, h_back=True)
+            directions = (
+                ahead.direction(where, steps, values, 2 * units, cells[0], False),
+                back.direction(where, steps, values[(2 * count + 1) * units :], 2 * units, cells[1], True, h_back=True),
+            )
+        else:
+            both = aligned((2, count + total, units), self.dtype)
+            both[:, :count] = 0.0
+            directions = (
+                ahead.direction(where, steps, both[0].reshape(-1), units, cells[0], False),
+                back.direction(where, steps, both[1].reshape(-1), units, cells[1], True),
+            )
+        if not led or not self._led.run(SharedSequences, shape, directions, cost):
+            if team.threads_for(cost, 2 * count) > 1:
+                return None
+            for direction in directions:
+                run_alone(shape, direction)
+        if self.returns_steps:
             return steps_of(hidden[count : count + total], count)
-        out, hidden = np.empty((count, 2 * units), self.dtype), aligned((count + total, units), self.dtype)
-        for place, layer in enumerate(self.directions):
-            hidden[:count] = 0.0
-            layer.infer_as_it_is(x, hidden.reshape(-1), units, cells[place], backwards=place == 1)
-            out[:, place * units : (place + 1) * units] = hidden[total:]
-        return out
+        return np.concatenate([both[0, total:], both[1, total:]], axis=1)

@@ -1,36 +1,196 @@
-"""Few sequences that cores share without the GIL: what a layer keeps of one batch for the next of its shape."""
+"""Short batches that cores share without the GIL: what a layer keeps of one batch for the next of its shape."""
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..data.packed import same_length
+from ..kernels import lstm as kernels
 from ..kernels import team
 from ..kernels.lstm_ahead import chunks_of, infer_ahead, point_to, rows_of, task_ahead
+from ..kernels.lstm_batch import Direction, point_to_directions, tasks_of_batch
 from ..kernels.lstm_split import PROGRESS_STRIDE
-from ..kernels.lstm_step import point_to_sequences, take_steps, task_of_sequences
+from ..kernels.lstm_step import STEPS_OF_CHUNK, point_to_sequences, take_steps, task_of_sequences
 from ..kernels.scratch import aligned, borrowed
 from ..simd.host import REGISTERS
 from . import shared_units
 from .gate_layout import span_of
 
-__all__ = ["Led"]
+__all__ = ["Direction", "Led", "PreparedInputs", "SharedSequences", "SharedUnits", "run_alone", "way_for"]
 
 _NS_OF_A_CORE = 30_000.0
-"""Of work that each core shall have to do at least where units are shared."""
+"""Of work that each core shall have to do at least, where there are more than two."""
 
-_Weights = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+_LED_FROM, _UNITS_TO, _SEQUENCES_TO = 25_000.0, 10_000_000.0, 1_000_000.0
+"""Nanoseconds of work from which on it pays to lead. Up to which it counts: where units are shared or inputs prepared,
+and of sequences, which can be shared by the GIL as well. The first few batches a leader does alone, to learn."""
+
+_CALL, _MEETING, _GAIN = 10.0, 0.8, 0.9
+"""Microseconds that leading takes, and meeting after a step; and the part of its time alone that a batch shall need."""
+
+_OF_FEW = {1: 1.5, 2: 1.2, 3: 1.0}
+"""Time of the product of so many rows with W_hh for each row, in the units of `shared_units.cost_of`."""
+
+_OF_MANY = 0.95
+"""The same of more rows."""
+
+_PREPARED_MOST = 1 << 21
+"""Gate values that are prepared at most: they are all kept until the last step."""
+
+_FEWEST_STEPS = 3
+"""Steps below which the other core would come too late for its share of the units."""
+
+_NO_IDS = np.empty(0, np.int64)
+
+_Shape = tuple[int, int, int, int]  # N, T, D, H
+
+
+def run_alone(shape: _Shape, one: Direction) -> None:
+    """Run all steps of one direction on this core."""
+    count, steps, features, units = shape
+    height, scratch = _chunk_of(shape, one)
+    with borrowed(scratch, one.hidden.dtype) as memory:
+        kernels.infer(
+            *(*one.x, features, _NO_IDS, one.hidden, one.h_width, one.h_back, one.cells.reshape(-1), units),
+            *(same_length(steps, count), *one.weights, height, memory, 0, count),
+        )
+
+
+def _chunk_of(shape: _Shape, one: Direction) -> tuple[int, int]:
+    """Return the rows of a chunk and the elements of scratch for it, up to whole cache lines."""
+    count, steps, features, units = shape
+    height = shared_units.chunk_of(count, count * steps, one.cells.shape[1])
+    return height, -(-height * (4 * span_of(units, one.hidden.dtype) + features) // 16) * 16
+
+
+class _Way(Protocol):
+    """How cores share the batches of one shape: their task, with the weights' addresses."""
+
+    leader: team.Leader
+    weights: tuple[Any, ...]  # of each direction
+
+    def __init__(self, shape: _Shape, directions: Sequence[Direction], leader: team.Leader | None, cost: float) -> None:
+        """Prepare for batches of this shape and with these weights."""
+
+    def run(self, directions: Sequence[Direction]) -> None:
+        """Run all steps."""
+
+
+class PreparedInputs:
+    """One core prepares the inputs while the other takes the steps."""
+
+    def __init__(self, shape: _Shape, directions: Sequence[Direction], leader: team.Leader | None, cost: float) -> None:
+        count, steps, _, units = shape
+        [(x, *_, weights)] = directions
+        self.weights: tuple[Any, ...] = (weights,)
+        self._ready = np.empty(chunks_of(steps), np.int64)
+        self._task = task_ahead(units, weights, self._ready, shape[:3])
+        self._gates = rows_of(count, steps) * 4 * span_of(units, x[0].dtype)
+        self.leader = leader or team.Leader(infer_ahead, take_steps, x[0].dtype, 2, cost)
+
+    def run(self, directions: Sequence[Direction]) -> None:
+        [(x, hidden, _, _, cells, _)] = directions
+        with borrowed(self._gates, hidden.dtype) as gates:
+            point_to(self._task, x, hidden, cells, gates)
+            self.leader.lead(self._task)
+
+
+class SharedUnits:
+    """Cores share the units, for few sequences."""
+
+    def __init__(self, shape: _Shape, directions: Sequence[Direction], leader: team.Leader | None, cost: float) -> None:
+        self._shape = count, steps, features, units = shape
+        [(x, *_, weights)] = directions
+        dtype, self._stride = x[0].dtype, len(weights[2]) // 4
+        self.weights: tuple[Any, ...] = (weights,)
+        parts = min(team.get_num_threads(), 1 + team.MOST_FOLLOWERS, max(2, int(cost / _NS_OF_A_CORE)))
+        parts = min(parts, self._stride // REGISTERS.lanes(dtype.itemsize))
+        self._cut = cut = shared_units.cut_of_sequences(count, count * steps, self._stride, dtype, parts)
+        self._progress = np.zeros(cut.parts * PROGRESS_STRIDE, np.int64)
+        self._batch_sizes = same_length(steps, count)
+        self._task = task_of_sequences(
+            *(weights, self._batch_sizes, cut.bounds, self._progress, (steps, features, units), cut.height, cut.each)
+        )
+        self.leader = leader or team.Leader(take_steps, take_steps, dtype, cut.parts, cost)
+
+    def run(self, directions: Sequence[Direction]) -> None:
+        [((values, _, _, sequence), hidden, _, _, cells, _)] = directions
+        count, steps, features, _ = self._shape
+        if sequence != features and count > 1:
+            values = np.ascontiguousarray(values.reshape(count, steps, features).swapaxes(0, 1))
+        every_c = aligned(((1 + steps) * count, self._stride), hidden.dtype)
+        every_c[:count] = cells
+        self._progress[...] = 0
+        with borrowed(self._cut.parts * self._cut.each, hidden.dtype) as memory:
+            point_to_sequences(self._task, values, hidden, every_c, memory)
+            self.leader.lead(self._task)
+        cells[...] = every_c[-count:]
+
+
+class SharedSequences:
+    """Cores share the sequences of one direction or of both."""
+
+    @staticmethod
+    def worth_it(cost: float) -> bool:
+        """Tell whether that is how to share a batch of both directions; `cost` in nanoseconds on one core."""
+        return _LED_FROM <= cost <= _SEQUENCES_TO and team.get_num_threads() > 1
+
+    def __init__(self, shape: _Shape, directions: Sequence[Direction], leader: team.Leader | None, cost: float) -> None:
+        count, steps, *_ = shape
+        dtype = directions[0].hidden.dtype
+        self.weights = tuple(direction.weights for direction in directions)
+        parts = min(team.get_num_threads(), 1 + team.MOST_FOLLOWERS, max(2, int(cost / _NS_OF_A_CORE)))
+        parts = min(parts, count * len(directions))
+        height, each = _chunk_of(shape, directions[0])
+        self._memory, self._batch_sizes = parts * each, same_length(steps, count)
+        self._tasks = tasks_of_batch(self.weights, self._batch_sizes, shape, parts, height, each)
+        self.leader = leader or team.Leader(take_steps, take_steps, dtype, parts, cost)
+
+    def run(self, directions: Sequence[Direction]) -> None:
+        with borrowed(self._memory, directions[0].hidden.dtype) as memory:
+            point_to_directions(self._tasks, directions, memory)
+            self.leader.lead(self._tasks[0])
+
+
+@lru_cache(maxsize=256)
+def way_for(shape: _Shape, stride: int, threads: int, backwards: bool) -> type[_Way] | None:
+    """Return by which way so many threads run a batch soonest without the GIL; None: by none, or hardly.
+
+    A table in ``docs/design.md`` holds what the ways took.
+    """
+    count, steps, features, units = shape
+    cost = shared_units.cost_of(count * steps, units, features)
+    if threads == 1 or cost < _LED_FROM or cost > _UNITS_TO:
+        return None
+    inputs = 0.08e-3 * units * features  # microseconds of a step, of one sequence
+
+    def recurrent(rows: int) -> float:
+        """Return the microseconds of a step of so many sequences without its inputs."""
+        return 0.08e-3 * rows * units * (units + 32) * _OF_FEW.get(rows, _OF_MANY)
+
+    each = -(-count // threads)
+    alone = count * inputs + recurrent(count)
+    times: dict[type[_Way] | None, float] = {None: _GAIN * steps * alone}
+    if count > 1:
+        times[SharedSequences] = _CALL + steps * (each * inputs + recurrent(each))
+    if shared_units.few(count, threads) and not backwards:
+        if steps >= _FEWEST_STEPS:
+            times[SharedUnits] = _CALL + steps * (alone / threads + _MEETING)
+        if 4 * stride * count * steps <= _PREPARED_MOST and count <= max(_OF_FEW):
+            first = min(steps, int(STEPS_OF_CHUNK)) * count * inputs
+            times[PreparedInputs] = _CALL + first + steps * max(recurrent(count), alone / 2)
+    best = min(times, key=lambda way: times[way])
+    return None if best is SharedSequences and cost > _SEQUENCES_TO else best
 
 
 class _Known(NamedTuple):
-    """Batches of a kind that came before, and from the second on who leads them, and the task."""
+    """Batches of a kind that came before, and from the second on who leads them and how."""
 
     kind: tuple[Any, ...]
     leader: team.Leader | None = None
-    weights: _Weights | None = None
-    task: Any = None
-    arrays: Any = None  # the task holds their addresses
+    way: _Way | None = None
 
 
 class Led:
@@ -46,20 +206,13 @@ class Led:
         """Let go of the weights, and of what depends on them."""
         self.known = [_Known(known.kind, known.leader) for known in self.known]
 
-    def run(
-        self, x: NDArray[Any], hidden: NDArray[Any], cells: NDArray[Any], weights: _Weights, cost: float, share: bool
-    ) -> bool:
+    def run(self, way: type[_Way], shape: _Shape, directions: Sequence[Direction], cost: float) -> bool:
         """Run all steps and tell whether that was done.
 
         It is not for the first batch of a shape, but for those that follow it: a kernel more may have to be compiled.
         Three of these the leader does alone, to measure.
-
-        x       (N, T, D)         float, in
-        hidden  ((1 + T) * N, H)  float, the first N rows: h0; the others out
-        cells   (N, B * L)        float, in: c0; out: the final c
-        share   whether cores share the units, or one prepares the inputs while the other takes the steps
         """
-        kind = x.shape, team.get_num_threads(), share
+        kind = way, shape, team.get_num_threads()
         try:
             known = self.known.pop()  # atomic: what one call uses, no other thread has
         except IndexError:
@@ -67,53 +220,10 @@ class Led:
         if known is None or known.kind != kind:
             self.known.append(_Known(kind))
             return False
-        if known.weights is not weights:
-            known = (_shared if share else _prepared)(known, x, hidden, weights, cost)
-        assert known.leader is not None
-        (_run_shared if share else _run_prepared)(known.leader, known.task, known.arrays, x, hidden, cells)
+        ready = known.way
+        if ready is None or any(old is not new.weights for old, new in zip(ready.weights, directions, strict=True)):
+            ready = way(shape, directions, known.leader, cost)
+            known = _Known(kind, ready.leader, ready)
+        ready.run(directions)
         self.known.append(known)
         return True
-
-
-def _prepared(known: _Known, x: NDArray[Any], hidden: NDArray[Any], weights: _Weights, cost: float) -> _Known:
-    ready = np.empty(chunks_of(x.shape[1]), np.int64)
-    leader = known.leader or team.Leader(infer_ahead, take_steps, x.dtype, 2, cost)
-    return _Known(known.kind, leader, weights, task_ahead(hidden.shape[1], weights, ready, x.shape), ready)
-
-
-def _run_prepared(
-    leader: team.Leader, task: Any, ready: Any, x: NDArray[Any], hidden: NDArray[Any], cells: NDArray[Any]
-) -> None:
-    with borrowed(rows_of(*x.shape[:2]) * 4 * span_of(hidden.shape[1], x.dtype), x.dtype) as gates:
-        point_to(task, x, hidden, cells, gates)
-        leader.lead(task)
-
-
-def _shared(known: _Known, x: NDArray[Any], hidden: NDArray[Any], weights: _Weights, cost: float) -> _Known:
-    count, steps, features = x.shape
-    stride = len(weights[2]) // 4
-    parts = min(team.get_num_threads(), 1 + team.MOST_FOLLOWERS, max(2, int(cost / _NS_OF_A_CORE)))
-    cut = shared_units.cut_of_sequences(
-        count, count * steps, stride, x.dtype, min(parts, stride // REGISTERS.lanes(x.itemsize))
-    )
-    progress, batch_sizes = np.zeros(cut.parts * PROGRESS_STRIDE, np.int64), same_length(steps, count)
-    task = task_of_sequences(
-        *(weights, batch_sizes, cut.bounds, progress, (steps, features, hidden.shape[1]), cut.height, cut.each)
-    )
-    leader = known.leader or team.Leader(take_steps, take_steps, x.dtype, cut.parts, cost)
-    return _Known(known.kind, leader, weights, task, (progress, batch_sizes, cut))
-
-
-def _run_shared(
-    leader: team.Leader, task: Any, arrays: Any, x: NDArray[Any], hidden: NDArray[Any], cells: NDArray[Any]
-) -> None:
-    progress, _, cut = arrays
-    count, stride = cells.shape
-    rows = x if count == 1 else np.ascontiguousarray(x.swapaxes(0, 1))
-    every_c = aligned((len(hidden), stride), x.dtype)
-    every_c[:count] = cells
-    progress[...] = 0
-    with borrowed(cut.parts * cut.each, x.dtype) as memory:
-        point_to_sequences(task, rows, hidden, every_c, memory)
-        leader.lead(task)
-    cells[...] = every_c[-count:]

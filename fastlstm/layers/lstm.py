@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..data.numbers import as_numbers
-from ..data.packed import Batch, Lookup, Packed, same_length
+from ..data.packed import Batch, Lookup, Packed, Strided
 from ..errors import ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
@@ -17,7 +17,7 @@ from . import shared_units
 from .base import Gradients, Layer, OfTable, Run, dropped, size
 from .gate_layout import in_blocks, in_panels, in_torchs_order, rows_in_torchs_order, span_of, stride_of
 from .initializers import glorot_uniform, orthogonal
-from .led import Led
+from .led import Direction, Led, PreparedInputs, run_alone, way_for
 from .products import SAME_ROWS, gradient_of_weight, padded_bias, times
 from .recurrent_dropout import backward_masked, forward_masked
 
@@ -462,18 +462,15 @@ class LSTM(Layer):
 
         Or for cores that need no GIL (`Led`). To look at everything that a batch may be takes 10 microseconds.
         """
-        if (shape := self.shape_as_it_is(x)) is None:
+        if (where := self.where(x)) is None:
             return None
-        assert isinstance(x, np.ndarray)
-        count, steps, features = shape
+        count, steps, features = x.shape  # type: ignore[union-attr]
         units, stride, total = self.units, self.stride, count * steps
-        cost, share, led = shared_units.cost_of(total, units, features), False, False
-        if cost > BRIEF:
-            if not self.go_backwards:
-                share = shared_units.worth_leading(count, steps, units, stride, cost)
-                led = share or shared_units.worth_preparing(count, steps, stride, features, cost)
-            if not led and team.threads_for(cost, count) > 1:
-                return None
+        shape = count, steps, features, units
+        cost = shared_units.cost_of(total, units, features)
+        way = way_for(shape, stride, team.get_num_threads(), self.go_backwards)
+        if way is None and cost > BRIEF and self._worth_sharing(shape, cost):
+            return None
         hidden, cells = aligned((count + total, units), self.dtype), zeros((count, stride), self.dtype)
         hidden[:count] = 0.0
         if state is not None:
@@ -483,40 +480,46 @@ class LSTM(Layer):
                 if type(part) is not np.ndarray or part.shape != (count, units) or part.dtype != self.dtype:
                     return None
                 place[...] = part
-        if not led or not self._led.run(x, hidden, cells, self.packed(), cost, share):
-            shares = shared_units.worth_it(count, steps, units, stride, cost) or team.threads_for(cost, count) > 1
-            if share and shares:  # it may be, by the GIL
+        direction = self.direction(where, steps, hidden.reshape(-1), units, cells, self.go_backwards)
+        if way is None or not self._led.run(way, shape, (direction,), cost):
+            if way not in (None, PreparedInputs) and self._worth_sharing(shape, cost):
                 return None
-            self.infer_as_it_is(x, hidden.reshape(-1), units, cells, self.go_backwards)
+            run_alone(shape, direction)
         last = hidden[total:]
         out = steps_of(hidden[count:], count) if self.return_sequences else last.copy()
         return (out, LSTMState(last.copy(), cells[:, :units].copy())) if self.return_state else out
 
-    def shape_as_it_is(self, x: Any) -> tuple[int, int, int] | None:
-        """Return (N, T, D) of an array that kernels take as it is; None for all else."""
-        if type(x) is not np.ndarray or x.ndim != 3 or x.dtype != self.dtype or not x.flags.carray:
+    def _worth_sharing(self, shape: tuple[int, int, int, int], cost: float) -> bool:
+        """Tell whether cores shall share the sequences, or the units, of a batch (N, T, D, H) by the GIL."""
+        count, steps, _, units = shape
+        return team.threads_for(cost, count) > 1 or shared_units.worth_it(count, steps, units, self.stride, cost)
+
+    def where(self, x: Any) -> Strided | None:
+        """Return where the rows of an array are that kernels take as it is; None for all else."""
+        if type(x) is not np.ndarray or x.ndim != 3 or x.dtype != self.dtype or x.shape[2] != self.features_in:
             return None
         count, steps, features = x.shape
-        return (count, steps, features) if x.size and features == self.features_in else None
+        if x.size and x.flags.carray:
+            return Strided(x.reshape(-1), 0, features, steps * features)
+        turned = x.swapaxes(0, 1)  # as other layers return it
+        if x.size and turned.flags.carray:
+            return Strided(turned.reshape(-1), 0, count * features, features)
+        return None
 
-    def infer_as_it_is(
+    def direction(
         self,
-        x: NDArray[Any],
+        where: Strided,
+        steps: int,
         hidden: NDArray[Any],
         h_width: int,
         cells: NDArray[Any],
         backwards: bool,
         h_back: bool = False,
-    ) -> None:
-        """Run all steps on this core; `kernels.infer` says what the arrays are."""
-        count, steps, features = x.shape
-        height = shared_units.chunk_of(count, count * steps, self.stride)
-        first, step = ((steps - 1) * features, -features) if backwards else (0, features)
-        with borrowed(height * (4 * self.span + features), self.dtype) as memory:
-            kernels.infer(
-                *(x.reshape(-1), first, step, steps * features, features, _NO_IDS, hidden, h_width, h_back),
-                *(cells.reshape(-1), self.units, same_length(steps, count), *self.packed(), height, memory, 0, count),
-            )
+    ) -> Direction:
+        """Return one direction of a batch; `kernels.lstm.infer` says what the arrays are."""
+        if backwards:
+            where = Strided(where.values, (steps - 1) * where.step, -where.step, where.sequence)
+        return Direction(where, hidden, h_width, h_back, cells, self.packed())
 
     def take_state(self, state: tuple[ArrayLike, ArrayLike], packed: Packed) -> LSTMState:
         """Check a state in the user's order and return it in packed order."""

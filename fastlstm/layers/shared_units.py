@@ -18,10 +18,9 @@ __all__ = [
     "cost_of",
     "cut_of_sequences",
     "cut_of_step",
+    "few",
     "forward",
     "worth_it",
-    "worth_leading",
-    "worth_preparing",
 ]
 
 _CHUNK_ELEMENTS = 1 << 17
@@ -33,16 +32,6 @@ for a tile: 4,10,128,384 took 455 us and takes 380, 4,200,32,256 4.0 and 2.9 ms.
 
 _STEPS = 8
 """Steps of a whole sequence below which the other core would come too late for its share of the units."""
-
-_LED_STEPS, _LED_FROM, _LED_TO = 3, 60_000.0, 10_000_000.0
-"""The same where a leader does without the GIL, and the nanoseconds of work from which on that pays and up to which it
-counts: its first few batches a leader does alone, to know what it gains."""
-
-_PREPARED_MOST = 1 << 21
-"""Gate values that are prepared at most: they are all kept until the last step."""
-
-_PREPARED_FROM = 120_000.0
-"""Nanoseconds of work from which on it pays to prepare the inputs of steps: 82 microseconds took 95 and then 107."""
 
 _WEIGHTS = 1 << 17
 """Recurrent weights from which on sharing the units of a step pays for meeting after it. 128 units have half as many:
@@ -107,32 +96,16 @@ def chunk_of(count: int, total: int, stride: int) -> int:
     return max(count, min(_CHUNK_ELEMENTS // (4 * stride), total))
 
 
-def _few(count: int) -> bool:
+def few(count: int, threads: int) -> bool:
     """Tell whether so many sequences are too few to be shared."""
-    return count < (_FEW_FOR_TWO if team.get_num_threads() == 2 else _FEW)
+    return count < (_FEW_FOR_TWO if threads == 2 else _FEW)
 
 
 def worth_it(count: int, steps: int, units: int, stride: int, cost: float) -> bool:
     """Tell whether cores shall share the units for such a batch; `cost` is that of the steps, in nanoseconds."""
-    return _few(count) and steps >= _STEPS and 4 * stride * units >= _WEIGHTS and team.threads_for(cost, 2) > 1
-
-
-def worth_leading(count: int, steps: int, units: int, stride: int, cost: float) -> bool:
-    """Tell whether cores shall share the units of such a batch without the GIL."""
-    return (
-        _few(count)
-        and steps >= _LED_STEPS
-        and 4 * stride * units >= _WEIGHTS
-        and _LED_FROM <= cost <= _LED_TO
-        and team.get_num_threads() > 1
-    )
-
-
-def worth_preparing(count: int, steps: int, stride: int, features: int, cost: float) -> bool:
-    """Tell whether another core shall prepare the inputs of such a batch while one takes its steps."""
-    few = count == 1 or (count < _FEW and cost < team.SERIAL_BELOW)
-    fits = 4 * stride * count * steps <= _PREPARED_MOST
-    return few and fits and cost >= _PREPARED_FROM and 4 * features >= stride and team.get_num_threads() > 1
+    if not few(count, team.get_num_threads()) or steps < _STEPS or 4 * stride * units < _WEIGHTS:
+        return False
+    return team.threads_for(cost, 2) > 1
 
 
 def forward(

@@ -14,7 +14,8 @@ from ..data.packed import Packed, writeable
 from ..errors import NotBuiltError, OptionError, ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
-from ..kernels.lstm_step import CHUNKS, NOW, PARTS, take_steps, task_of
+from ..kernels.lstm_step import take_steps, task_of
+from ..kernels.lstm_task import CHUNKS, NOW, PARTS
 from ..kernels.scratch import aligned
 from . import shared_units
 from .base import Layer, Run

@@ -39,12 +39,12 @@ def be_late(words, rows):
 class Batch:
     """A batch, its task, and the words of a leader and one follower."""
 
-    def __init__(self, shape, units, dtype):
+    def __init__(self, shape, units, dtype, time_major=False):
         rng = np.random.default_rng(0)
         self.x = rng.standard_normal(shape).astype(dtype)
         self.lstm = fl.LSTM(units, return_sequences=True, dtype=dtype)
         self.lstm.build(shape[2], 0)
-        count, steps, _ = shape
+        count, steps, features = shape
         self.like, self.weights = np.empty(1, dtype), self.lstm.packed()
         self.hidden = np.zeros(((1 + steps) * count, units), dtype)
         self.cells = np.zeros((count, self.lstm.stride), dtype)
@@ -52,7 +52,11 @@ class Batch:
         self.ready = np.full(chunks_of(steps), 1, np.int64)
         self.words, self.task = np.zeros(2 * team.ROW, np.int64), np.zeros(team.TASK_WORDS, np.int64)
         self.next_task = task_ahead(units, self.weights, self.ready, shape)
-        point_to(self.next_task, self.x, self.hidden, self.cells, self.gates)
+        x = self.x.reshape(-1), 0, features, steps * features
+        if time_major:
+            x = self.x.swapaxes(0, 1).reshape(-1), 0, count * features, features
+        self.given = x  # the task has its address
+        point_to(self.next_task, x, self.hidden, self.cells, self.gates)
 
     def lead(self):
         infer_ahead(self.words, self.task, self.next_task, self.like, 0, 0, 0)
@@ -75,8 +79,9 @@ SHAPES = [(1, 1, 3), (1, 12, 5), (1, 13, 40), (2, 25, 7), (3, 100, 20)]
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("units", [5, 37])
-def test_a_leader_alone(shape, units, dtype):
-    batch = Batch(shape, units, dtype)
+@pytest.mark.parametrize("time_major", [False, True])
+def test_a_leader_alone(shape, units, time_major, dtype):
+    batch = Batch(shape, units, dtype, time_major)
     assert_bitwise_equal(batch.lead(), batch.expected())
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import fastlstm as fl
+from fastlstm.layers import shared_units
+from fastlstm.layers.led import SharedSequences
 from tests import strategies
 from tests.layers.harness import lstm_of, random_loss, train_lstm
 from tests.tolerances import assert_bitwise_equal
@@ -156,6 +158,82 @@ def test_sequences_whose_units_are_shared_without_the_gil(shape, led, with_state
             assert_bitwise_equal(final.h, h)
             assert_bitwise_equal(final.c, c)
     assert any(known.leader is not None for known in lstm._led.known) == led
+
+
+def sequential(count, steps, features, dtype=np.float32):
+    """Return a batch as users give it, and as another layer would return it."""
+    x = np.random.default_rng(count).standard_normal((count, steps, features)).astype(dtype)
+    return x, np.ascontiguousarray(x.swapaxes(0, 1)).swapaxes(0, 1)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("with_state", [False, True])
+@pytest.mark.parametrize("shape", [(2, 60, 20, 40), (7, 20, 30, 50)], ids=str)
+def test_sequences_that_are_shared_without_the_gil(shape, backwards, with_state):
+    fl.set_num_threads(2)
+    lstm = fl.LSTM(shape[3], return_sequences=True, return_state=True, go_backwards=backwards)
+    x = sequential(*shape[:3])
+    state = tuple(np.random.default_rng(0).standard_normal((2, shape[0], shape[3])).astype("f")) if with_state else None
+    y, (h, c) = lstm(list(x[0]), initial_state=state)
+    for threads in (2, 2, 2, 1, 3, 3, 2, *[2] * 10):
+        fl.set_num_threads(threads)
+        for given in x:
+            again, final = lstm(given, initial_state=state)
+            assert_bitwise_equal(again, np.stack(y))
+            assert_bitwise_equal(final.h, h)
+            assert_bitwise_equal(final.c, c)
+    assert any(known.kind[0] is SharedSequences and known.leader is not None for known in lstm._led.known)
+
+
+@pytest.mark.parametrize(("count", "steps"), [(1, 3000), (2, 1500), (3, 1000)])
+def test_the_units_of_a_long_sequence_are_shared_by_the_gil(count, steps, monkeypatch):
+    fl.set_num_threads(2)
+    lstm, calls, share = fl.LSTM(192, return_sequences=True), [], shared_units.forward
+    monkeypatch.setattr(shared_units, "forward", lambda *given: calls.append(1) or share(*given))
+    x = np.ones((count, steps, 3), np.float32)
+    for turn in range(1, 4):
+        lstm(x)
+        assert len(calls) == turn
+
+
+@pytest.mark.parametrize("return_sequences", [False, True])
+@pytest.mark.parametrize("shape", [(1, 60, 20, 40), (5, 20, 30, 50)], ids=str)
+def test_directions_that_are_shared_without_the_gil(shape, return_sequences):
+    fl.set_num_threads(2)
+    layer = fl.Bidirectional(fl.LSTM(shape[3], return_sequences=return_sequences))
+    x = sequential(*shape[:3])
+    for factor in (1.0, 2.0):
+        layer.build(shape[2], 0)
+        layer.load_state_dict({name: np.float32(factor) * value for name, value in layer.state_dict().items()})
+        expected = np.stack(layer(list(x[0])))
+        for threads in (2, 2, 2, 1, 3, 3, 2, *[2] * 10):
+            fl.set_num_threads(threads)
+            for given in x:
+                assert_bitwise_equal(layer(given), expected)
+    assert any(known.leader is not None for known in layer._led.known)
+
+
+def test_small_batches_of_both_directions_from_four_threads():
+    fl.set_num_threads(2)
+    layer = fl.Bidirectional(fl.LSTM(40, return_sequences=True))
+    batches = [sequential(4, 20 + n, 30)[0] for n in range(4)]
+    expected, failures = [np.stack(layer(list(batch))) for batch in batches], []
+
+    def call(n):
+        try:
+            for turn in range(100):
+                which = n if turn % 20 > 5 else turn % 4
+                assert_bitwise_equal(layer(batches[which]), expected[which])
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=call, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not any(thread.is_alive() for thread in threads), "a call hangs"
+    assert failures == []
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda lstm: pickle.loads(pickle.dumps(lstm))])
