@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..simd.atomic import at_address
-from ._jit import jit_inner
+from ..simd.atomic import at_address, observe, publish
+from ._jit import jit, jit_inner
+from .chunks import chunk_is_there, put_up, say_made, take, wait_for_all
 from .lstm import infer
 from .lstm_task import (
     BATCH,
@@ -41,9 +42,9 @@ from .lstm_task import (
     X,
 )
 from .scratch import address_of
-from .team import TASK_WORDS
+from .team import DONE, POSTED, ROW, TASK_WORDS
 
-__all__ = ["Direction", "part_of_batch", "point_to_directions", "tasks_of_batch"]
+__all__ = ["Direction", "part_of_batch", "point_to_directions", "take_batches", "tasks_of_batch"]
 
 
 class Direction(NamedTuple):
@@ -113,3 +114,31 @@ def part_of_batch(task, like, part):
                 *(w_ih, w_hh, at_address(like, words[BIAS], 4 * stride), task[HEIGHT]),
                 *(at_address(like, task[GATES] + part * each * like.itemsize, each), first, last),
             )
+
+
+@jit_inner
+def _take_parts(words, task, like, mine):
+    """Take parts of a batch until none is left, beginning with one's own."""
+    parts = task[PARTS]
+    for place in range(parts):
+        part = (mine + place) % parts
+        while take(words, part) > 0:
+            part_of_batch(task, like, part)
+            say_made(words, part)
+
+
+@jit
+def take_batches(words, task, next_task, like, mine, until, looks):
+    """Lead a batch, or follow where all work is batches; the arguments are those of `kernels.lstm_step.take_steps`.
+
+    That one follows other work too, and takes four times as long to compile.
+    """
+    if mine == 0:
+        put_up(words, task, next_task, until)
+        _take_parts(words, task, like, mine)
+        wait_for_all(words, task)
+        return True
+    publish(words, mine * ROW + DONE, until - 1)
+    while chunk_is_there(words, mine, until, looks):
+        _take_parts(words, task, like, mine)
+    return observe(words, mine * ROW + POSTED) >= until

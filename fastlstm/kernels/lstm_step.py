@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..simd.atomic import add, at_address, give_way, observe, publish, relax
+from ..simd.atomic import at_address, observe, publish
 from ..simd.vector import lanes_of
 from ._jit import jit, jit_inner
+from .chunks import chunk_is_there, put_up, say_made, take, wait_for_all
 from .gates import span
 from .gemm import START, rows_by_panels
 from .lstm_batch import part_of_batch
@@ -54,7 +55,7 @@ from .lstm_task import (
     X,
 )
 from .scratch import address_of
-from .team import DONE, LEFT, LOOKS_A_WAY, MADE, POSTED, ROW, TASK_WORDS
+from .team import DONE, POSTED, ROW, TASK_WORDS
 
 __all__ = [
     "STEPS_OF_CHUNK",
@@ -200,24 +201,24 @@ def _take_chunks(words, task, like, mine):
     parts = task[PARTS]
     for place in range(parts):
         part = (mine + place) % parts
-        while observe(words, part * ROW + LEFT) > 0:
-            left = add(words, part * ROW + LEFT, -1)
-            if left > 0:  # else another was faster
-                chunk = left - 1 if task[NOW] else task[CHUNKS] - left
-                if task[KIND] == INPUTS:
-                    prepare_chunk(task, like, chunk)
-                elif task[KIND] == SEQUENCES:
-                    _part_of_sequences(task, like, part)
-                elif task[KIND] == BATCH:
-                    part_of_batch(task, like, part)
-                else:
-                    _chunk(task, like, part * task[CHUNKS] + chunk)
-                add(words, part * ROW + MADE, 1)
+        left = take(words, part)
+        while left > 0:
+            chunk = left - 1 if task[NOW] else task[CHUNKS] - left
+            if task[KIND] == INPUTS:
+                prepare_chunk(task, like, chunk)
+            elif task[KIND] == SEQUENCES:
+                _part_of_sequences(task, like, part)
+            elif task[KIND] == BATCH:
+                part_of_batch(task, like, part)
+            else:
+                _chunk(task, like, part * task[CHUNKS] + chunk)
+            say_made(words, part)
+            left = take(words, part)
 
 
 @jit
 def take_steps(words, task, next_task, like, mine, until, looks):
-    """Lead one step, whole sequences or a batch; or follow those who lead.
+    """Lead one step, or whole sequences; or follow those who lead, whatever their work is.
 
     words      (P * ROW,) int64   of the leader, row 0, and of the followers
     task       (TASK_WORDS,) int64   that all read
@@ -229,31 +230,11 @@ def take_steps(words, task, next_task, like, mine, until, looks):
     looks      or when it has looked so often without a chunk for it
     """
     if mine == 0:
-        for word in range(len(next_task)):
-            task[word] = next_task[word]
-        if until:
-            task[PARTS] = 1
-        for part in range(task[PARTS]):
-            publish(words, part * ROW + MADE, 0)
-        for part in range(task[PARTS]):
-            publish(words, part * ROW + LEFT, task[CHUNKS])
-        _take_chunks(words, task, like, 0)
-        waited = 0
-        for part in range(task[PARTS]):
-            while observe(words, part * ROW + MADE) < task[CHUNKS]:
-                relax()
-                waited += 1
-                if waited % LOOKS_A_WAY == 0:
-                    give_way()
+        put_up(words, task, next_task, until)
+        _take_chunks(words, task, like, mine)
+        wait_for_all(words, task)
         return True
     publish(words, mine * ROW + DONE, until - 1)
-    left = looks
-    while left > 0 and observe(words, mine * ROW + POSTED) < until:
-        if observe(words, mine * ROW + LEFT) > 0:
-            _take_chunks(words, task, like, mine)
-            left = looks
-        relax()
-        left -= 1
-        if left % LOOKS_A_WAY == 0:
-            give_way()
+    while chunk_is_there(words, mine, until, looks):
+        _take_chunks(words, task, like, mine)
     return observe(words, mine * ROW + POSTED) >= until

@@ -241,11 +241,12 @@ class _Team:
         for worker in self.workers[:followers]:
             worker.stir()
 
-    def follow_with(self, kernel: Callable[..., bool], like: NDArray[Any]) -> None:
-        """Let workers follow by this kernel from now on, and no more by the one for another type."""
-        if self.follow is not None and self.follow[1].dtype == like.dtype:
+    def follow_with(self, kernels: Sequence[Callable[..., bool]], like: NDArray[Any]) -> None:
+        """Let workers follow by the first of these kernels from now on, if they do not by one of them for this type."""
+        follow = self.follow
+        if follow is not None and follow[0] in kernels and follow[1].dtype == like.dtype:
             return
-        self.follow = kernel, like
+        self.follow = kernels[0], like
         try:
             workers = [worker for worker in self.workers if worker.running]
             for worker in workers:
@@ -417,8 +418,8 @@ class Leader:
     ----------
     kernel : callable
         ``kernel(words, task, next_task, like, row, until, looks)``, as `kernels.lstm_step.take_steps`.
-    follow : callable
-        That of those who follow: the same for all leaders of a type.
+    follow : sequence of callables
+        Those who follow do it by any of these: the one they go by, else the first.
     dtype : dtype
         Of the kernel's arrays.
     cores : int
@@ -428,7 +429,12 @@ class Leader:
     """
 
     def __init__(
-        self, kernel: Callable[..., bool], follow: Callable[..., bool], dtype: np.dtype[Any], cores: int, cost: float
+        self,
+        kernel: Callable[..., bool],
+        follow: Sequence[Callable[..., bool]],
+        dtype: np.dtype[Any],
+        cores: int,
+        cost: float,
     ) -> None:
         self._kernel, self._follow = kernel, follow
         self._like, self._followers = np.empty(1, dtype), cores - 1

@@ -1,6 +1,7 @@
 """Short batches that cores share without the GIL: what a layer keeps of one batch for the next of its shape."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
@@ -10,7 +11,7 @@ from ..data.packed import same_length
 from ..kernels import lstm as kernels
 from ..kernels import team
 from ..kernels.lstm_ahead import chunks_of, infer_ahead, point_to, rows_of, task_ahead
-from ..kernels.lstm_batch import Direction, point_to_directions, tasks_of_batch
+from ..kernels.lstm_batch import Direction, point_to_directions, take_batches, tasks_of_batch
 from ..kernels.lstm_split import PROGRESS_STRIDE
 from ..kernels.lstm_step import STEPS_OF_CHUNK, point_to_sequences, take_steps, task_of_sequences
 from ..kernels.scratch import aligned, borrowed
@@ -18,7 +19,7 @@ from ..simd.host import REGISTERS
 from . import shared_units
 from .gate_layout import span_of
 
-__all__ = ["Direction", "Led", "PreparedInputs", "SharedSequences", "SharedUnits", "run_alone", "way_for"]
+__all__ = ["NO_IDS", "Direction", "Led", "PreparedInputs", "SharedSequences", "SharedUnits", "run_alone", "way_for"]
 
 _NS_OF_A_CORE = 30_000.0
 """Of work that each core shall have to do at least, where there are more than two."""
@@ -42,7 +43,13 @@ _PREPARED_MOST = 1 << 21
 _FEWEST_STEPS = 3
 """Steps below which the other core would come too late for its share of the units."""
 
-_NO_IDS = np.empty(0, np.int64)
+_DECLINED = 2
+"""How often a batch of a new kind is declined."""
+
+_KEPT = 8
+"""Kinds of batches, of as many calls at once, that are kept when weights change."""
+
+NO_IDS = np.empty(0, np.int64)
 
 _Shape = tuple[int, int, int, int]  # N, T, D, H
 
@@ -53,7 +60,7 @@ def run_alone(shape: _Shape, one: Direction) -> None:
     height, scratch = _chunk_of(shape, one)
     with borrowed(scratch, one.hidden.dtype) as memory:
         kernels.infer(
-            *(*one.x, features, _NO_IDS, one.hidden, one.h_width, one.h_back, one.cells.reshape(-1), units),
+            *(*one.x, features, NO_IDS, one.hidden, one.h_width, one.h_back, one.cells.reshape(-1), units),
             *(same_length(steps, count), *one.weights, height, memory, 0, count),
         )
 
@@ -63,6 +70,11 @@ def _chunk_of(shape: _Shape, one: Direction) -> tuple[int, int]:
     count, steps, features, units = shape
     height = shared_units.chunk_of(count, count * steps, one.cells.shape[1])
     return height, -(-height * (4 * span_of(units, one.hidden.dtype) + features) // 16) * 16
+
+
+def _parts(threads: int, cost: float, pieces: int) -> int:
+    """Return over how many cores units or sequences go."""
+    return min(threads, 1 + team.MOST_FOLLOWERS, max(2, int(cost / _NS_OF_A_CORE)), pieces)
 
 
 class _Way(Protocol):
@@ -88,7 +100,7 @@ class PreparedInputs:
         self._ready = np.empty(chunks_of(steps), np.int64)
         self._task = task_ahead(units, weights, self._ready, shape[:3])
         self._gates = rows_of(count, steps) * 4 * span_of(units, x[0].dtype)
-        self.leader = leader or team.Leader(infer_ahead, take_steps, x[0].dtype, 2, cost)
+        self.leader = leader or team.Leader(infer_ahead, (take_steps,), x[0].dtype, 2, cost)
 
     def run(self, directions: Sequence[Direction]) -> None:
         [(x, hidden, _, _, cells, _)] = directions
@@ -105,15 +117,14 @@ class SharedUnits:
         [(x, *_, weights)] = directions
         dtype, self._stride = x[0].dtype, len(weights[2]) // 4
         self.weights: tuple[Any, ...] = (weights,)
-        parts = min(team.get_num_threads(), 1 + team.MOST_FOLLOWERS, max(2, int(cost / _NS_OF_A_CORE)))
-        parts = min(parts, self._stride // REGISTERS.lanes(dtype.itemsize))
+        parts = _parts(team.get_num_threads(), cost, self._stride // REGISTERS.lanes(dtype.itemsize))
         self._cut = cut = shared_units.cut_of_sequences(count, count * steps, self._stride, dtype, parts)
         self._progress = np.zeros(cut.parts * PROGRESS_STRIDE, np.int64)
         self._batch_sizes = same_length(steps, count)
         self._task = task_of_sequences(
             *(weights, self._batch_sizes, cut.bounds, self._progress, (steps, features, units), cut.height, cut.each)
         )
-        self.leader = leader or team.Leader(take_steps, take_steps, dtype, cut.parts, cost)
+        self.leader = leader or team.Leader(take_steps, (take_steps,), dtype, cut.parts, cost)
 
     def run(self, directions: Sequence[Direction]) -> None:
         [((values, _, _, sequence), hidden, _, _, cells, _)] = directions
@@ -141,12 +152,11 @@ class SharedSequences:
         count, steps, *_ = shape
         dtype = directions[0].hidden.dtype
         self.weights = tuple(direction.weights for direction in directions)
-        parts = min(team.get_num_threads(), 1 + team.MOST_FOLLOWERS, max(2, int(cost / _NS_OF_A_CORE)))
-        parts = min(parts, count * len(directions))
+        parts = _parts(team.get_num_threads(), cost, count * len(directions))
         height, each = _chunk_of(shape, directions[0])
         self._memory, self._batch_sizes = parts * each, same_length(steps, count)
         self._tasks = tasks_of_batch(self.weights, self._batch_sizes, shape, parts, height, each)
-        self.leader = leader or team.Leader(take_steps, take_steps, dtype, parts, cost)
+        self.leader = leader or team.Leader(take_batches, (take_batches, take_steps), dtype, parts, cost)
 
     def run(self, directions: Sequence[Direction]) -> None:
         with borrowed(self._memory, directions[0].hidden.dtype) as memory:
@@ -155,7 +165,7 @@ class SharedSequences:
 
 
 @lru_cache(maxsize=256)
-def way_for(shape: _Shape, stride: int, threads: int, backwards: bool) -> type[_Way] | None:
+def way_for(shape: _Shape, blocks: int, threads: int, backwards: bool) -> type[_Way] | None:
     """Return by which way so many threads run a batch soonest without the GIL; None: by none, or hardly.
 
     A table in ``docs/design.md`` holds what the ways took.
@@ -170,15 +180,16 @@ def way_for(shape: _Shape, stride: int, threads: int, backwards: bool) -> type[_
         """Return the microseconds of a step of so many sequences without its inputs."""
         return 0.08e-3 * rows * units * (units + 32) * _OF_FEW.get(rows, _OF_MANY)
 
-    each = -(-count // threads)
+    each = -(-count // _parts(threads, cost, count))
     alone = count * inputs + recurrent(count)
     times: dict[type[_Way] | None, float] = {None: _GAIN * steps * alone}
     if count > 1:
         times[SharedSequences] = _CALL + steps * (each * inputs + recurrent(each))
     if shared_units.few(count, threads) and not backwards:
         if steps >= _FEWEST_STEPS:
-            times[SharedUnits] = _CALL + steps * (alone / threads + _MEETING)
-        if 4 * stride * count * steps <= _PREPARED_MOST and count <= max(_OF_FEW):
+            most = -(-blocks // _parts(threads, cost, blocks)) / blocks  # of the units, on one core
+            times[SharedUnits] = _CALL + steps * (alone * most + _MEETING)
+        if 4 * units * count * steps <= _PREPARED_MOST and count <= max(_OF_FEW):
             first = min(steps, int(STEPS_OF_CHUNK)) * count * inputs
             times[PreparedInputs] = _CALL + first + steps * max(recurrent(count), alone / 2)
     best = min(times, key=lambda way: times[way])
@@ -186,9 +197,10 @@ def way_for(shape: _Shape, stride: int, threads: int, backwards: bool) -> type[_
 
 
 class _Known(NamedTuple):
-    """Batches of a kind that came before, and from the second on who leads them and how."""
+    """Batches of a kind that came before, how often that was declined, and then who leads them and how."""
 
     kind: tuple[Any, ...]
+    declined: int
     leader: team.Leader | None = None
     way: _Way | None = None
 
@@ -204,26 +216,30 @@ class Led:
 
     def forget_weights(self) -> None:
         """Let go of the weights, and of what depends on them."""
-        self.known = [_Known(known.kind, known.leader) for known in self.known]
+        kept = []
+        with suppress(IndexError):
+            while True:  # taken out one by one, or a call beside this would bring one of them back a second time
+                kept.append(self.known.pop()._replace(way=None))
+        self.known.extend(kept[:_KEPT])
 
     def run(self, way: type[_Way], shape: _Shape, directions: Sequence[Direction], cost: float) -> bool:
         """Run all steps and tell whether that was done.
 
-        It is not for the first batch of a shape, but for those that follow it: a kernel more may have to be compiled.
-        Three of these the leader does alone, to measure.
+        It is declined the first two times (one call may ask twice): a kernel more may have to be compiled. Then the
+        leader does three alone, to measure.
         """
         kind = way, shape, team.get_num_threads()
         try:
             known = self.known.pop()  # atomic: what one call uses, no other thread has
         except IndexError:
             known = None
-        if known is None or known.kind != kind:
-            self.known.append(_Known(kind))
+        if known is None or known.kind != kind or known.declined < _DECLINED:
+            self.known.append(_Known(kind, 1 if known is None or known.kind != kind else known.declined + 1))
             return False
         ready = known.way
         if ready is None or any(old is not new.weights for old, new in zip(ready.weights, directions, strict=True)):
             ready = way(shape, directions, known.leader, cost)
-            known = _Known(kind, ready.leader, ready)
+            known = known._replace(leader=ready.leader, way=ready)
         ready.run(directions)
         self.known.append(known)
         return True

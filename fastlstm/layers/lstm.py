@@ -13,17 +13,16 @@ from ..kernels import team
 from ..kernels.embedding import gather, scatter_add
 from ..kernels.lstm_back import backward
 from ..kernels.scratch import aligned, borrowed, zeros
+from ..simd.host import REGISTERS
 from . import shared_units
 from .base import Gradients, Layer, OfTable, Run, dropped, size
 from .gate_layout import in_blocks, in_panels, in_torchs_order, rows_in_torchs_order, span_of, stride_of
 from .initializers import glorot_uniform, orthogonal
-from .led import Direction, Led, PreparedInputs, run_alone, way_for
+from .led import NO_IDS, Direction, Led, PreparedInputs, run_alone, way_for
 from .products import SAME_ROWS, gradient_of_weight, padded_bias, times
 from .recurrent_dropout import backward_masked, forward_masked
 
 __all__ = ["BRIEF", "LSTM", "LSTMState", "steps_of"]
-
-_NO_IDS = np.empty(0, np.int64)
 
 BRIEF = 60_000.0
 """Nanoseconds of work up to which nobody asks whether cores shall share it."""
@@ -131,6 +130,7 @@ class LSTM(Layer):
         self._led = Led()
         self.stride = stride_of(self.units, self.dtype)
         """Units up to whole registers: B * L."""
+        self._blocks = self.stride // REGISTERS.lanes(self.dtype.itemsize)
         self.span = span_of(self.units, self.dtype)
         """Units up to halves of a register: S."""
 
@@ -174,6 +174,9 @@ class LSTM(Layer):
     def changed(self) -> None:
         self._weights = self._folded = None
         self._led.forget_weights()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_weights": None, "_folded": None}  # packed anew, in memory of the copy's own
 
     # --- the kernels' layout ------------------------------------------------------------------------------------
 
@@ -228,6 +231,8 @@ class LSTM(Layer):
     def _infer(self, x: Packed, hidden: NDArray[Any], c0: NDArray[Any] | None) -> NDArray[Any]:
         count, units = x.sequences, self.units
         cost = shared_units.cost_of(x.total, units, x.features)
+        if x.dense and cost > BRIEF and (ends := self._led_infer(x, hidden, c0, cost)) is not None:
+            return ends
         if shared_units.worth_it(count, len(x.batch_sizes), units, self.stride, cost):
             cells = aligned((len(hidden), self.stride), self.dtype)
             _start(cells[:count], c0)
@@ -249,6 +254,21 @@ class LSTM(Layer):
                 )
         return call.cells[:, :units]
 
+    def _led_infer(self, x: Packed, hidden: NDArray[Any], c0: NDArray[Any] | None, cost: float) -> NDArray[Any] | None:
+        """Do what `_infer` does without the GIL, if that is the way for this batch."""
+        count, units, threads = x.sequences, self.units, team.get_num_threads()
+        shape = count, len(x.batch_sizes), x.features, units
+        if self.foldable(x) is not None or way_for(shape, self._blocks, threads, False) is None:
+            return None
+        where = x.strided()
+        way = way_for(shape, self._blocks, threads, where.step < 0)
+        if way is None:
+            return None
+        cells = zeros((count, self.stride), self.dtype)
+        cells[:, :units] = 0.0 if c0 is None else c0
+        direction = Direction(where, hidden.reshape(-1), units, False, cells, self.packed())
+        return cells[:, :units] if self._led.run(way, shape, (direction,), cost) else None
+
     def inference(
         self, x: Packed, hidden: NDArray[Any], h_width: int, h_back: bool, c0: NDArray[Any] | None
     ) -> Inference:
@@ -262,7 +282,7 @@ class LSTM(Layer):
         if (lookup := self.foldable(x)) is not None:
             inputs = self.folded(lookup.table, lookup.edition).reshape(-1), 0, 0, 0, features, lookup.ids
         else:
-            inputs = *x.strided(), features, _NO_IDS
+            inputs = *x.strided(), features, NO_IDS
         return Inference(
             (
                 *(*inputs, hidden, h_width, h_back, cells.reshape(-1), units, x.batch_sizes),
@@ -468,7 +488,7 @@ class LSTM(Layer):
         units, stride, total = self.units, self.stride, count * steps
         shape = count, steps, features, units
         cost = shared_units.cost_of(total, units, features)
-        way = way_for(shape, stride, team.get_num_threads(), self.go_backwards)
+        way = way_for(shape, self._blocks, team.get_num_threads(), self.go_backwards)
         if way is None and cost > BRIEF and self._worth_sharing(shape, cost):
             return None
         hidden, cells = aligned((count + total, units), self.dtype), zeros((count, stride), self.dtype)

@@ -83,7 +83,7 @@ class _LSTMStepper:
             x = lstm.folded(self.embedding.params["weight"], self.embedding.edition)
         if self._cut.threads != team.get_num_threads():
             cut = shared_units.cut_of_step(batch, lstm.units, features, lstm.dtype.itemsize)
-            self._leader = team.Leader(take_steps, take_steps, lstm.dtype, cut.cores, cut.cost)
+            self._leader = team.Leader(take_steps, (take_steps,), lstm.dtype, cut.cores, cut.cost)
             self._cut = cut  # the last: an interrupt leaves no leader for fewer cores than the cut says
         if self._cut.cores > 1:
             self._share(x, ids, weights)

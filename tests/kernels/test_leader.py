@@ -40,7 +40,7 @@ def leading(fresh_team, monkeypatch):
 
 def test_small_work_is_led_if_it_comes_again_soon(fresh_team, monkeypatch):
     kernel = Noting()
-    leader = team.Leader(kernel, kernel, SINGLE, 2, 1.0)
+    leader = team.Leader(kernel, (kernel,), SINGLE, 2, 1.0)
     for _ in range(8):
         leader.lead(TASK)
         time.sleep(0.001)
@@ -63,7 +63,7 @@ def test_small_work_is_led_if_it_comes_again_soon(fresh_team, monkeypatch):
 
 def test_large_work_is_led_however_seldom_it_comes(fresh_team):
     kernel = Noting()
-    leader = team.Leader(kernel, kernel, SINGLE, 2, team.SERIAL_BELOW)
+    leader = team.Leader(kernel, (kernel,), SINGLE, 2, team.SERIAL_BELOW)
     for _ in range(team._MEASURED + 2):
         leader.lead(TASK)
         time.sleep(0.001)
@@ -74,14 +74,14 @@ def test_large_work_is_led_however_seldom_it_comes(fresh_team):
 def test_who_finds_the_team_busy_works_alone(leading):
     kernel = Noting()
     leading.busy = True
-    team.Leader(kernel, kernel, SINGLE, 2, 1.0).lead(TASK)
+    team.Leader(kernel, (kernel,), SINGLE, 2, 1.0).lead(TASK)
     assert kernel.led == [False]
 
 
 def test_nobody_leads_with_more_threads_than_cores(leading, monkeypatch):
     monkeypatch.setattr(team, "_CORES", 1)
     kernel = Noting()
-    team.Leader(kernel, kernel, SINGLE, 2, 1.0).lead(TASK)
+    team.Leader(kernel, (kernel,), SINGLE, 2, 1.0).lead(TASK)
     assert kernel.led == [False]
 
 
@@ -89,7 +89,7 @@ def test_leading_that_does_not_pay_stops_for_a_while_and_longer_each_time(leadin
     monkeypatch.setattr(team, "_REST", (0.2, 0.5))
     monkeypatch.setattr(team, "_STAKE", 0.001)
     kernel = Noting()
-    leader = team.Leader(kernel, kernel, SINGLE, 2, 1.0)
+    leader = team.Leader(kernel, (kernel,), SINGLE, 2, 1.0)
     leader._alone = 0.0
     for rest in (0.2, 0.4, 0.5):
         kernel.takes, kernel.led = 0.003, []
@@ -108,7 +108,7 @@ def test_leading_that_does_not_pay_stops_for_a_while_and_longer_each_time(leadin
 def test_what_work_takes_alone_is_learnt_and_learnt_anew(fresh_team, monkeypatch):
     monkeypatch.setattr(team, "_LED_CLOSELY", 60.0)
     kernel = Noting(takes=0.05)
-    leader = team.Leader(kernel, kernel, SINGLE, 2, 1.0)
+    leader = team.Leader(kernel, (kernel,), SINGLE, 2, 1.0)
     leader.lead(TASK)
     assert leader._alone == np.inf, "the first time is no measure"
     kernel.takes = 0.002
@@ -145,7 +145,7 @@ class Following(Noting):
 def test_nobody_follows_by_a_kernel_for_another_type(leading):
     """Not even one that is slow to leave."""
     single, double = Following(), Noting()
-    team.Leader(single, single, SINGLE, 2, 1.0).lead(TASK)
+    team.Leader(single, (single,), SINGLE, 2, 1.0).lead(TASK)
     leading.workers[0].stir()
     assert single.followed.wait(10)
     stayed = []
@@ -154,8 +154,20 @@ def test_nobody_follows_by_a_kernel_for_another_type(leading):
         (Noting,),
         {"__call__": lambda self, *given: stayed.append(single.there) or Noting.__call__(self, *given)},
     )
-    team.Leader(double, double, np.dtype(np.float64), 2, 1.0).lead(TASK)
+    team.Leader(double, (double,), np.dtype(np.float64), 2, 1.0).lead(TASK)
     assert stayed[0] == 0
+
+
+def test_who_follows_by_a_kernel_that_will_do_stays_with_it(leading):
+    """One that takes all kinds of work serves leaders of one kind too; for all others the small one is left."""
+    small, large = Noting(), Noting()
+    narrow = team.Leader(small, (small, large), SINGLE, 2, 1.0)
+    wide = team.Leader(large, (large,), SINGLE, 2, 1.0)
+    followed = []
+    for leader in (narrow, narrow, wide, narrow):
+        leader.lead(TASK)
+        followed.append(leading.follow[0])
+    assert followed == [small, small, large, large]
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers on this platform")
@@ -169,7 +181,7 @@ def test_interrupts_at_any_moment_leave_a_team_that_leads_and_shares(leading):
         raise Interrupt
 
     kernels = {name: Noting() for name in ("float32", "float64")}
-    leaders = [team.Leader(kernel, kernel, np.dtype(name), 2, 1.0) for name, kernel in kernels.items()]
+    leaders = [team.Leader(kernel, (kernel,), np.dtype(name), 2, 1.0) for name, kernel in kernels.items()]
     leaders[0].lead(TASK)  # an interrupt while a thread is started makes CPython complain on standard error
     before = signal.signal(signal.SIGALRM, interrupt)
     try:

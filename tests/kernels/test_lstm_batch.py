@@ -8,7 +8,7 @@ import pytest
 import fastlstm as fl
 from fastlstm.data.packed import same_length
 from fastlstm.kernels import team
-from fastlstm.kernels.lstm_batch import Direction, part_of_batch, point_to_directions, tasks_of_batch
+from fastlstm.kernels.lstm_batch import Direction, part_of_batch, point_to_directions, take_batches, tasks_of_batch
 from fastlstm.kernels.lstm_step import take_steps
 from fastlstm.simd.atomic import add, observe
 from tests.tolerances import assert_bitwise_equal
@@ -55,12 +55,12 @@ class Batch:
         self.words, self.task = np.zeros(parts * team.ROW, np.int64), np.zeros(team.TASK_WORDS, np.int64)
         self.like, self.taken = np.empty(1, dtype), np.zeros(parts, np.int64)
 
-    def lead_and_compare(self, alone=False):
+    def lead_and_compare(self, alone=False, lead=take_batches):
         for hidden, cells in zip(self.hidden, self.cells, strict=True):
             hidden[self.count :] = np.nan
             hidden[: self.count] = self.state[0]
             cells[:, : hidden.shape[1]] = self.state[1]
-        take_steps(self.words, self.task, self.tasks[0], self.like, 0, int(alone), 0)
+        lead(self.words, self.task, self.tasks[0], self.like, 0, int(alone), 0)
         for hidden, cells, (y, (h, c)) in zip(self.hidden, self.cells, self.expected, strict=True):
             assert_bitwise_equal(hidden[self.count :].reshape(-1, *h.shape).swapaxes(0, 1), y)
             assert_bitwise_equal(cells[:, : h.shape[1]], c)
@@ -93,12 +93,31 @@ SHAPES = [(2, 1, 3, 5), (3, 9, 5, 21), (7, 4, 7, 40)]
 def test_a_leader_without_others(shape, parts, both, time_major, dtype):
     batch = Batch(shape, min(parts, shape[0]), dtype, both, time_major)
     batch.lead_and_compare(alone=True)
-    batch.lead_and_compare()  # they could have come
+    for lead in (take_batches, take_steps):
+        batch.lead_and_compare(lead=lead)  # they could have come
 
 
 @pytest.mark.parametrize("shape", [(1, 9, 5, 21), (3, 9, 5, 21)], ids=str)
 def test_a_core_may_have_sequences_of_both_directions(shape, dtype):
     Batch(shape, 2, dtype, both=True).lead_and_compare()
+
+
+@pytest.mark.parametrize("kernel", [take_batches, take_steps], ids=["batches", "steps"])
+def test_followers_leave_when_they_are_told(kernel, dtype):
+    batch = Batch((6, 60, 5, 21), 2, dtype)
+    batch.lead_and_compare(lead=kernel)
+    arguments = batch.words, batch.task, batch.task, batch.like, 1, 1, 1 << 40
+    left = []
+    follower = threading.Thread(target=lambda: left.append(kernel(*arguments)), daemon=True)
+    follower.start()
+    for _ in range(100):
+        batch.lead_and_compare()
+    assert follower.is_alive()
+    batch.words[ROW + POSTED] = 1
+    follower.join(10)
+    assert left == [True]
+    batch.words[ROW + POSTED] = 0
+    assert not kernel(*arguments[:6], 3), "it did not look three times only"
 
 
 @pytest.mark.parametrize("both", [False, True])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -249,3 +250,43 @@ def test_a_copy_of_a_layer_prepares_batches_of_its_own(copied):
     for _ in range(5):
         assert_bitwise_equal(twin(x)[0], expected)
         assert_bitwise_equal(lstm(x), before)
+
+
+@pytest.mark.parametrize("make", [lambda: fl.LSTM(50, return_sequences=True), lambda: fl.Bidirectional(fl.LSTM(50))])
+def test_a_copy_from_memory_that_must_not_be_written_to(make):
+    """Pickle's protocol 5 lets a service map weights that several processes share."""
+    fl.set_num_threads(2)
+    layer, x = make(), sequential(6, 20, 30)[0]
+    expected, buffers = layer(x), []
+    data = pickle.dumps(layer, protocol=5, buffer_callback=buffers.append)
+    assert buffers
+    twin = pickle.loads(data, buffers=[bytes(buffer.raw()) for buffer in buffers])
+    for _ in range(8):
+        assert_bitwise_equal(twin(x), expected)
+
+
+def test_weights_that_change_beside_calls_leave_each_leader_once():
+    """Two calls with one leader would write into one task."""
+    fl.set_num_threads(2)
+    lstm, x = fl.LSTM(50, return_sequences=True), sequential(6, 20, 30)[0]
+    expected = lstm(x)
+    weights, until, failures = lstm.state_dict(), time.monotonic() + 1.0, []
+
+    def call():
+        try:
+            while time.monotonic() < until:
+                assert_bitwise_equal(lstm(x), expected)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=call) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while time.monotonic() < until:
+        lstm.load_state_dict(weights)
+        leaders = [id(known.leader) for known in list(lstm._led.known) if known.leader is not None]
+        assert len(leaders) == len(set(leaders))
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive(), "a call hangs"
+    assert failures == []
