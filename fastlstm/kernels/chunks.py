@@ -22,11 +22,16 @@ def put_up(words, task, next_task, alone):
 
 
 @jit_inner
-def take(words, part):
-    """Take one of a core's chunks: return how many there were, or 0 if none is left."""
-    if observe(words, part * ROW + LEFT) <= 0:
-        return 0
-    return max(add(words, part * ROW + LEFT, -1), 0)  # another may have been faster
+def take(words, task, mine):
+    """Take a chunk, one's own core's first: return whose it is and how many that one had, or 0 if nobody has any."""
+    parts = task[PARTS]
+    for place in range(parts):
+        part = (mine + place) % parts
+        if observe(words, part * ROW + LEFT) > 0:
+            left = add(words, part * ROW + LEFT, -1)
+            if left > 0:  # else another was faster
+                return part, left
+    return mine, 0
 
 
 @jit_inner

@@ -119,12 +119,11 @@ def part_of_batch(task, like, part):
 @jit_inner
 def _take_parts(words, task, like, mine):
     """Take parts of a batch until none is left, beginning with one's own."""
-    parts = task[PARTS]
-    for place in range(parts):
-        part = (mine + place) % parts
-        while take(words, part) > 0:
-            part_of_batch(task, like, part)
-            say_made(words, part)
+    part, left = take(words, task, mine)
+    while left > 0:
+        part_of_batch(task, like, part)
+        say_made(words, part)
+        part, left = take(words, task, mine)
 
 
 @jit

@@ -47,6 +47,7 @@ from .lstm_task import (
     READY,
     RECURRENT,
     SEQUENCES,
+    STEP,
     STEPS,
     STRIDE,
     UNITS,
@@ -93,7 +94,7 @@ def task_of(
     task = np.zeros(TASK_WORDS, np.int64)
     places = X, IDS, HIDDEN, CELLS, GATES, INPUT, RECURRENT, BIAS
     task[list(places)] = [0 if array is None else address_of(array) for array in arrays]
-    task[[COUNT, FEATURES, UNITS, STRIDE]] = count, features, units, cells.shape[1]
+    task[[KIND, COUNT, FEATURES, UNITS, STRIDE]] = STEP, count, features, units, cells.shape[1]
     return task
 
 
@@ -198,22 +199,19 @@ def _part_of_sequences(task, like, part):
 @jit_inner
 def _take_chunks(words, task, like, mine):
     """Take chunks until none is left, beginning with one's own."""
-    parts = task[PARTS]
-    for place in range(parts):
-        part = (mine + place) % parts
-        left = take(words, part)
-        while left > 0:
-            chunk = left - 1 if task[NOW] else task[CHUNKS] - left
-            if task[KIND] == INPUTS:
-                prepare_chunk(task, like, chunk)
-            elif task[KIND] == SEQUENCES:
-                _part_of_sequences(task, like, part)
-            elif task[KIND] == BATCH:
-                part_of_batch(task, like, part)
-            else:
-                _chunk(task, like, part * task[CHUNKS] + chunk)
-            say_made(words, part)
-            left = take(words, part)
+    part, left = take(words, task, mine)
+    while left > 0:
+        chunk = left - 1 if task[NOW] else task[CHUNKS] - left
+        if task[KIND] == INPUTS:
+            prepare_chunk(task, like, chunk)
+        elif task[KIND] == SEQUENCES:
+            _part_of_sequences(task, like, part)
+        elif task[KIND] == BATCH:
+            part_of_batch(task, like, part)
+        else:
+            _chunk(task, like, part * task[CHUNKS] + chunk)
+        say_made(words, part)
+        part, left = take(words, task, mine)
 
 
 @jit

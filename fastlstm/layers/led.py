@@ -185,7 +185,7 @@ def way_for(shape: _Shape, blocks: int, threads: int, backwards: bool) -> type[_
     times: dict[type[_Way] | None, float] = {None: _GAIN * steps * alone}
     if count > 1:
         times[SharedSequences] = _CALL + steps * (each * inputs + recurrent(each))
-    if shared_units.few(count, threads) and not backwards:
+    if shared_units.few(count, threads) and not backwards:  # these two read x from its first element on
         if steps >= _FEWEST_STEPS:
             most = -(-blocks // _parts(threads, cost, blocks)) / blocks  # of the units, on one core
             times[SharedUnits] = _CALL + steps * (alone * most + _MEETING)

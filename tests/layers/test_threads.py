@@ -13,10 +13,30 @@ import pytest
 
 import fastlstm as fl
 from fastlstm.layers import shared_units
-from fastlstm.layers.led import SharedSequences
+from fastlstm.layers.led import Direction, Led, SharedSequences
 from tests import strategies
 from tests.layers.harness import lstm_of, random_loss, train_lstm
 from tests.tolerances import assert_bitwise_equal
+
+
+def call_from_threads(call, count, beside=lambda: None):
+    """Call ``call(n)`` in each of `count` threads, and `beside` in this one; raise what any of them raises."""
+    failures = []
+
+    def run(n):
+        try:
+            call(n)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(n,), daemon=True) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    beside()
+    for thread in threads:
+        thread.join(120)
+    assert not any(thread.is_alive() for thread in threads), "a call hangs"
+    assert failures == []
 
 
 @pytest.mark.usefixtures("share_everything")
@@ -26,28 +46,19 @@ def test_eight_threads_may_call_one_layer_at_once():
     layer, loss = lstm_of(case.weights, "float32"), random_loss(case)
     expected, _ = layer(case.sequences)
     trained = train_lstm(layer, case, loss)
-    together, failures = threading.Barrier(8), []
+    together = threading.Barrier(8)
 
-    def call():
-        try:
-            together.wait(30)
-            for _ in range(5):
-                y, _ = layer(case.sequences)
-                for got, wanted in zip(y, expected, strict=True):
-                    assert_bitwise_equal(got, wanted)
-                result = train_lstm(layer, case, loss)
-                for name, gradient in trained.gradients.items():
-                    assert_bitwise_equal(result.gradients[name], gradient, what=name)
-        except BaseException as error:
-            failures.append(error)
+    def call(n):
+        together.wait(30)
+        for _ in range(5):
+            y, _ = layer(case.sequences)
+            for got, wanted in zip(y, expected, strict=True):
+                assert_bitwise_equal(got, wanted)
+            result = train_lstm(layer, case, loss)
+            for name, gradient in trained.gradients.items():
+                assert_bitwise_equal(result.gradients[name], gradient, what=name)
 
-    threads = [threading.Thread(target=call) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not any(thread.is_alive() for thread in threads), "a call hangs"
-    assert failures == []
+    call_from_threads(call, 8)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork on this platform")
@@ -117,26 +128,16 @@ def test_batches_prepared_by_another_core_from_four_threads():
     fl.set_num_threads(2)
     lstm = fl.LSTM(96, return_sequences=True)
     batches = [np.random.default_rng(n).standard_normal((1, 150 + 50 * n, 64), np.float32) for n in range(4)]
-    expected, failures = [lstm(list(batch))[0] for batch in batches], []
+    expected = [lstm(list(batch))[0] for batch in batches]
 
     def call(n):
-        try:
-            for turn in range(60):
-                which = n if turn % 20 > 5 else turn % 4  # mostly the same shape, at times another
-                assert_bitwise_equal(lstm(batches[which])[0], expected[which])
-        except BaseException as error:
-            failures.append(error)
+        for turn in range(60):
+            which = n if turn % 20 > 5 else turn % 4  # mostly the same shape, at times another
+            assert_bitwise_equal(lstm(batches[which])[0], expected[which])
 
-    threads = [threading.Thread(target=call, args=(n,)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    assert not any(thread.is_alive() for thread in threads), "a call hangs"
-    assert failures == []
+    call_from_threads(call, 4)
     for _ in range(3):
         call(0)
-    assert failures == []
     assert any(known.leader is not None for known in lstm._led.known), "no batch was led"
 
 
@@ -218,23 +219,14 @@ def test_small_batches_of_both_directions_from_four_threads():
     fl.set_num_threads(2)
     layer = fl.Bidirectional(fl.LSTM(40, return_sequences=True))
     batches = [sequential(4, 20 + n, 30)[0] for n in range(4)]
-    expected, failures = [np.stack(layer(list(batch))) for batch in batches], []
+    expected = [np.stack(layer(list(batch))) for batch in batches]
 
     def call(n):
-        try:
-            for turn in range(100):
-                which = n if turn % 20 > 5 else turn % 4
-                assert_bitwise_equal(layer(batches[which]), expected[which])
-        except BaseException as error:
-            failures.append(error)
+        for turn in range(100):
+            which = n if turn % 20 > 5 else turn % 4
+            assert_bitwise_equal(layer(batches[which]), expected[which])
 
-    threads = [threading.Thread(target=call, args=(n,)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    assert not any(thread.is_alive() for thread in threads), "a call hangs"
-    assert failures == []
+    call_from_threads(call, 4)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda lstm: pickle.loads(pickle.dumps(lstm))])
@@ -265,28 +257,35 @@ def test_a_copy_from_memory_that_must_not_be_written_to(make):
         assert_bitwise_equal(twin(x), expected)
 
 
+class Nothing:
+    """A way to run batches that does nothing; each leader must serve one call at a time."""
+
+    def __init__(self, shape, directions, leader, cost):
+        self.weights, self.leader = tuple(direction.weights for direction in directions), leader or threading.Lock()
+
+    def run(self, directions):
+        assert self.leader.acquire(blocking=False), "two calls have one leader"
+        self.leader.release()
+
+
 def test_weights_that_change_beside_calls_leave_each_leader_once():
     """Two calls with one leader would write into one task."""
-    fl.set_num_threads(2)
-    lstm, x = fl.LSTM(50, return_sequences=True), sequential(6, 20, 30)[0]
-    expected = lstm(x)
-    weights, until, failures = lstm.state_dict(), time.monotonic() + 1.0, []
+    led, weights, until = Led(), object(), time.monotonic() + 1.0
+    directions = (Direction(*[None] * 5, weights),)
 
-    def call():
-        try:
-            while time.monotonic() < until:
-                assert_bitwise_equal(lstm(x), expected)
-        except BaseException as error:
-            failures.append(error)
+    def call(n):
+        while time.monotonic() < until:
+            led.run(Nothing, (1, 1, 1, 1), directions, 0.0)
 
-    threads = [threading.Thread(target=call) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    while time.monotonic() < until:
-        lstm.load_state_dict(weights)
-        leaders = [id(known.leader) for known in list(lstm._led.known) if known.leader is not None]
-        assert len(leaders) == len(set(leaders))
-    for thread in threads:
-        thread.join(30)
-        assert not thread.is_alive(), "a call hangs"
-    assert failures == []
+    def change():
+        while time.monotonic() < until:
+            led.forget_weights()
+            leaders = [id(known.leader) for known in list(led.known) if known.leader is not None]
+            assert len(leaders) == len(set(leaders)) <= 8 + 4  # kept, and of calls that are not over
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        call_from_threads(call, 4, change)
+    finally:
+        sys.setswitchinterval(before)
