@@ -24,17 +24,14 @@ then nobody may read the upper lanes of its c and of the gradient of c, which ho
 A call handles the sequences from `begin` to `end` for all steps: cores share no state and never wait for each other.
 """
 
-from ..simd.tile import prefetch
+from ..simd.tile import ROWS
 from ..simd.vector import fma, lanes_of, load, splat, store, store_n
 from ._jit import jit, jit_inline, jit_inner
 from .activations import exp2_minus_1, expm1_twice, one_plus_exp2
 from .gates import load_block, span, store_block
-from .gemm import START, panel_product, row_onto_panel, rows_by_panels
+from .gemm import ONE_GROUP, START, panel_product, row_onto_panel, rows_by_panels
 
 __all__ = ["forward", "infer", "pointwise", "step_of_inference"]
-
-_COPIED_AHEAD = 8
-"""How far ahead of the row that is copied memory is asked for: no CPU expects the jump from a sequence to the next."""
 
 
 @jit_inline
@@ -203,6 +200,31 @@ def forward(gates, hidden, cells, units, batch_sizes, recurrent, begin, end):
         count = batch_sizes[t]
 
 
+@jit_inner
+def _inputs_of_steps(x, first, x_step, x_sequence, features, count, steps, packed, bias, gates, wide):
+    """Write ``W_ih x + b`` of some steps of `count` sequences to the gate rows, a step after the other.
+
+    The rows of x are read where they are: to copy them took up to a fifth of the time, and as much for all panels as
+    for one. A tile takes several sequences at one step, or of few sequences several steps.
+    """
+    one, only = ONE_GROUP
+    if x_step == count * x_sequence:
+        rows_by_panels(
+            *(x, first, only, x_sequence, one, packed, features, bias),
+            *(gates, only, wide, wide, START, count * steps),
+        )
+    elif count < min(2 * ROWS, steps):
+        rows_by_panels(
+            *(x, first, x_sequence, x_step, count, packed, features, bias),
+            *(gates, wide, count * wide, wide, START, steps),
+        )
+    else:
+        rows_by_panels(
+            *(x, first, x_step, x_sequence, steps, packed, features, bias),
+            *(gates, count * wide, wide, wide, START, count),
+        )
+
+
 @jit
 def infer(
     x,
@@ -227,7 +249,8 @@ def infer(
 ):
     """Run all steps for inference: no gate is kept, c is overwritten in place.
 
-    Steps go in chunks whose gate rows stay in the cache: first ``W_ih x + b`` of a whole chunk, then its steps.
+    Steps go in chunks whose gate rows stay in the cache: first ``W_ih x + b`` of a whole chunk, then its steps. Going
+    through x from its end (`x_step` below 0), a chunk's gate rows stand the other way round, as its rows in x do.
     Where no sequence has another h0 than zeros, the first step does not read W_hh.
 
     x        (any,)               float, in: feature f of sequence n at step t is element
@@ -241,16 +264,16 @@ def infer(
     packed   (B * D * 4 * L,)     float, in: W_ih in blocks, see `kernels.gates.pack_gates`
     bias     (B * 4 * L,)         float, in: b_ih + b_hh in blocks
     height   rows of a chunk, at least end - begin
-    scratch  (height * (4 * S + D),)  float, overwritten: the gate rows, then the input rows of a chunk
+    scratch  (height * 4 * S,)    float, overwritten: the gate rows of a chunk. Then, of packed rows, its rows of x:
+                                  (height * D,)
     """
     count = batch_sizes[0]
     stride = len(cells) // count
     wide = 4 * span(units, lanes_of(scratch))
     gates = scratch[: height * wide]
     copied = scratch[height * wide :]
-    # rows of a chunk that follow each other in x are read there
-    time_major = begin == 0 and end == count and x_sequence == features and (x_step == 0 or x_step == count * features)
-    in_place = time_major or (end - begin == 1 and x_step == features)
+    backwards = x_step < 0
+    in_place = x_step != 0 or (begin == 0 and end == count)
     source = x_first  # element of x where the step's first row begins
     h_from = count * len(batch_sizes) if h_back else 0
     depth = START if _are_zeros(hidden, (h_from + begin) * h_width, h_width, units, end - begin) else units
@@ -259,7 +282,8 @@ def infer(
     while t < len(batch_sizes) and begin < min(batch_sizes[t], end):
         used = START  # gate rows of this chunk
         after = t  # first step beyond it
-        rows = x[source + begin * x_sequence :] if in_place else copied
+        rows = x[source:] if in_place else copied
+        of_chunk = source  # where its rows begin in x
         while after < len(batch_sizes):
             alive = min(batch_sizes[after], end) - begin
             if alive <= 0 or used + alive > height:
@@ -272,17 +296,26 @@ def infer(
                         gates[g + c] = x[from_table + c]
             elif not in_place:
                 for n in range(alive):
-                    first = source + (begin + n) * x_sequence
-                    for c in range(0, features, lanes_of(x)):
-                        prefetch(1, x, first + _COPIED_AHEAD * x_sequence + c)
                     for c in range(features):
-                        copied[(used + n) * features + c] = x[first + c]
+                        copied[(used + n) * features + c] = x[source + (begin + n) * features + c]
             used += alive
             source += x_step if x_step else batch_sizes[after] * features
             row += batch_sizes[after]
             after += 1
-        if not len(ids):
-            rows_by_panels(rows, features, packed, features, bias, gates, wide, wide, START, used)
+        if x_step:
+            if backwards:
+                of_chunk = source - x_step
+            _inputs_of_steps(
+                *(x, of_chunk + begin * x_sequence, abs(x_step), x_sequence, features, end - begin, after - t),
+                *(packed, bias, gates, wide),
+            )
+        elif not len(ids):
+            one, only = ONE_GROUP
+            rows_by_panels(
+                *(rows, only, only, features, one, packed, features, bias),
+                *(gates, only, wide, wide, START, used),
+            )
+        chunk_rows = used
         used = START
         for step in range(t, after):
             alive = min(batch_sizes[step], end) - begin
@@ -290,7 +323,7 @@ def infer(
             h_to = h_from - before if h_back else h_from + before
             _step(
                 gates,
-                used,
+                chunk_rows - used - alive if backwards else used,
                 stride,
                 hidden,
                 h_from + begin,

@@ -161,11 +161,10 @@ def inputs_of_chunk(task, like, chunk, to):
     gates = at_address(like, task[GATES], count * (steps + STEPS_OF_CHUNK) * wide)
     packed, bias = at_address(like, task[INPUT], features * 4 * task[STRIDE]), at_address(like, task[BIAS], 0)
     first, last = chunk * STEPS_OF_CHUNK, min((chunk + 1) * STEPS_OF_CHUNK, steps)
-    for n in range(count):
-        rows_by_panels(
-            *(x[n * task[X_SEQUENCE] + first * task[X_STEP] :], task[X_STEP], packed, features, bias),
-            *(gates[(to + n) * wide :], count * wide, wide, START, last - first),
-        )
+    rows_by_panels(
+        *(x, first * task[X_STEP], task[X_SEQUENCE], task[X_STEP], count, packed, features, bias),
+        *(gates[to * wide :], wide, count * wide, wide, START, last - first),
+    )
 
 
 @jit_inner

@@ -444,13 +444,18 @@ class Leader:
         self._alone = np.inf  # seconds that it takes alone
         self._times = 0  # so often done
 
+    @property
+    def rests(self) -> bool:
+        """Whether, for now, it would work alone: the other cores are busy with something else."""
+        return time.perf_counter() < _team.rests_until or _threads > _CORES
+
     def lead(self, task: NDArray[np.int64]) -> None:
         """Do what a task says; arrays whose addresses it holds must live until this returns."""
         team, now = _team, time.perf_counter()
         self._times += 1
         measures = self._times <= _MEASURED or self._times % _MEASURED_AGAIN == 0
         comes_again = self._large or now - team.led < _LED_CLOSELY
-        if measures or not comes_again or now < team.rests_until or _threads > _CORES or team.busy:
+        if measures or not comes_again or self.rests or team.busy:
             began = time.perf_counter()
             self._kernel(self._words, self._task, task, self._like, 0, 1, 0)
             team.led = time.perf_counter()

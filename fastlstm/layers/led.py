@@ -19,14 +19,27 @@ from ..simd.host import REGISTERS
 from . import shared_units
 from .gate_layout import span_of
 
-__all__ = ["NO_IDS", "Direction", "Led", "PreparedInputs", "SharedSequences", "SharedUnits", "run_alone", "way_for"]
+__all__ = [
+    "NEVER_ALONE",
+    "NO_IDS",
+    "Direction",
+    "Led",
+    "PreparedInputs",
+    "SharedSequences",
+    "SharedUnits",
+    "run_alone",
+    "way_for",
+]
 
 _NS_OF_A_CORE = 30_000.0
 """Of work that each core shall have to do at least, where there are more than two."""
 
-_LED_FROM, _UNITS_TO, _SEQUENCES_TO = 25_000.0, 10_000_000.0, 1_000_000.0
-"""Nanoseconds of work from which on it pays to lead. Up to which it counts: where units are shared or inputs prepared,
-and of sequences, which can be shared by the GIL as well. The first few batches a leader does alone, to learn."""
+_LED_FROM, _LED_TO = 25_000.0, 10_000_000.0
+"""Nanoseconds of work from which on it pays to lead, and up to which it counts, but for inputs that are prepared. The
+first few batches a leader does alone, to learn."""
+
+NEVER_ALONE = 1_000_000.0
+"""The same of batches that are shared by the GIL where a leader would have no followers."""
 
 _CALL, _MEETING, _GAIN = 10.0, 0.8, 0.9
 """Microseconds that leading takes, and meeting after a step; and the part of its time alone that a batch shall need."""
@@ -67,9 +80,9 @@ def run_alone(shape: _Shape, one: Direction) -> None:
 
 def _chunk_of(shape: _Shape, one: Direction) -> tuple[int, int]:
     """Return the rows of a chunk and the elements of scratch for it, up to whole cache lines."""
-    count, steps, features, units = shape
+    count, steps, _, units = shape
     height = shared_units.chunk_of(count, count * steps, one.cells.shape[1])
-    return height, -(-height * (4 * span_of(units, one.hidden.dtype) + features) // 16) * 16
+    return height, -(-height * 4 * span_of(units, one.hidden.dtype) // 16) * 16
 
 
 def _parts(threads: int, cost: float, pieces: int) -> int:
@@ -146,7 +159,7 @@ class SharedSequences:
     @staticmethod
     def worth_it(cost: float) -> bool:
         """Tell whether that is how to share a batch of both directions; `cost` in nanoseconds on one core."""
-        return _LED_FROM <= cost <= _SEQUENCES_TO and team.get_num_threads() > 1
+        return _LED_FROM <= cost <= _LED_TO and team.get_num_threads() > 1
 
     def __init__(self, shape: _Shape, directions: Sequence[Direction], leader: team.Leader | None, cost: float) -> None:
         count, steps, *_ = shape
@@ -172,7 +185,7 @@ def way_for(shape: _Shape, blocks: int, threads: int, backwards: bool) -> type[_
     """
     count, steps, features, units = shape
     cost = shared_units.cost_of(count * steps, units, features)
-    if threads == 1 or cost < _LED_FROM or cost > _UNITS_TO:
+    if threads == 1 or cost < _LED_FROM:
         return None
     inputs = 0.08e-3 * units * features  # microseconds of a step, of one sequence
 
@@ -185,15 +198,14 @@ def way_for(shape: _Shape, blocks: int, threads: int, backwards: bool) -> type[_
     times: dict[type[_Way] | None, float] = {None: _GAIN * steps * alone}
     if count > 1:
         times[SharedSequences] = _CALL + steps * (each * inputs + recurrent(each))
-    if shared_units.few(count, threads) and not backwards:  # these two read x from its first element on
-        if steps >= _FEWEST_STEPS:
-            most = -(-blocks // _parts(threads, cost, blocks)) / blocks  # of the units, on one core
-            times[SharedUnits] = _CALL + steps * (alone * most + _MEETING)
-        if 4 * units * count * steps <= _PREPARED_MOST and count <= max(_OF_FEW):
-            first = min(steps, int(STEPS_OF_CHUNK)) * count * inputs
-            times[PreparedInputs] = _CALL + first + steps * max(recurrent(count), alone / 2)
+    if shared_units.few(count, threads) and steps >= _FEWEST_STEPS and not backwards:
+        most = -(-blocks // _parts(threads, cost, blocks)) / blocks  # of the units, on one core
+        times[SharedUnits] = _CALL + steps * (alone * most + _MEETING)
+    if 4 * units * count * steps <= _PREPARED_MOST and not backwards:  # these two read x from its first element on
+        first = min(steps, int(STEPS_OF_CHUNK)) * count * inputs
+        times[PreparedInputs] = _CALL + max(first + steps * recurrent(count), (first + steps * alone) / 2)
     best = min(times, key=lambda way: times[way])
-    return None if best is SharedSequences and cost > _SEQUENCES_TO else best
+    return best if best is PreparedInputs or cost <= _LED_TO else None
 
 
 class _Known(NamedTuple):
@@ -223,7 +235,7 @@ class Led:
         self.known.extend(kept[:_KEPT])
 
     def run(self, way: type[_Way], shape: _Shape, directions: Sequence[Direction], cost: float) -> bool:
-        """Run all steps and tell whether that was done.
+        """Run all steps and tell whether that was done; long ones wait for no time when there are followers.
 
         It is declined the first two times (one call may ask twice): a kernel more may have to be compiled. Then the
         leader does three alone, to measure.
@@ -240,6 +252,8 @@ class Led:
         if ready is None or any(old is not new.weights for old, new in zip(ready.weights, directions, strict=True)):
             ready = way(shape, directions, known.leader, cost)
             known = known._replace(leader=ready.leader, way=ready)
-        ready.run(directions)
+        done = cost < NEVER_ALONE or not ready.leader.rests
+        if done:
+            ready.run(directions)
         self.known.append(known)
-        return True
+        return done

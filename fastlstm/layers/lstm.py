@@ -18,7 +18,7 @@ from . import shared_units
 from .base import Gradients, Layer, OfTable, Run, dropped, size
 from .gate_layout import in_blocks, in_panels, in_torchs_order, rows_in_torchs_order, span_of, stride_of
 from .initializers import glorot_uniform, orthogonal
-from .led import NO_IDS, Direction, Led, PreparedInputs, run_alone, way_for
+from .led import NEVER_ALONE, NO_IDS, Direction, Led, PreparedInputs, run_alone, way_for
 from .products import SAME_ROWS, gradient_of_weight, padded_bias, times
 from .recurrent_dropout import backward_masked, forward_masked
 
@@ -283,13 +283,14 @@ class LSTM(Layer):
             inputs = self.folded(lookup.table, lookup.edition).reshape(-1), 0, 0, 0, features, lookup.ids
         else:
             inputs = *x.strided(), features, NO_IDS
+        copied = 0 if x.dense else features
         return Inference(
             (
                 *(*inputs, hidden, h_width, h_back, cells.reshape(-1), units, x.batch_sizes),
                 *(*weights, height),
             ),
             cells,
-            -(-height * (4 * self.span + features) // 16) * 16,  # the next one's begins on a cache line
+            -(-height * (4 * self.span + copied) // 16) * 16,  # the next one's begins on a cache line
         )
 
     def _train(
@@ -502,7 +503,8 @@ class LSTM(Layer):
                 place[...] = part
         direction = self.direction(where, steps, hidden.reshape(-1), units, cells, self.go_backwards)
         if way is None or not self._led.run(way, shape, (direction,), cost):
-            if way not in (None, PreparedInputs) and self._worth_sharing(shape, cost):
+            by_gil = way is not None and (way is not PreparedInputs or cost > NEVER_ALONE)
+            if by_gil and self._worth_sharing(shape, cost):
                 return None
             run_alone(shape, direction)
         last = hidden[total:]

@@ -60,7 +60,7 @@ class _LSTMStepper:
         self._cells = aligned((batch, stride), dtype)
         self._hidden[...] = self._cells[...] = 0.0
         self._now = 0  # which half of `hidden` is the state
-        self._gates = aligned((batch * (4 * layer.span + features),), dtype)
+        self._gates = aligned((batch * 4 * layer.span,), dtype)
         self._input = 0, 0, features, features
         self._no_ids = np.empty(0, np.int64)
         self._before = self._hidden.reshape(-1), layer.units

@@ -126,6 +126,20 @@ def test_an_array_gives_the_same_as_a_list_in_both_directions(shape, sequences, 
     assert_bitwise_equal(y, np.stack(both(list(x))))
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("count", [1, 3, 13, 40])
+def test_rows_of_chunks_are_read_where_they_are(count, backwards, rng):
+    """Steps of one sequence or sequences of one step, from either end: the same as of a ragged batch's packed rows."""
+    lstm = fl.LSTM(50, return_sequences=True, go_backwards=backwards)
+    x = rng.standard_normal((count, 1800 // count, 70), dtype=np.float32)  # 512 rows are a chunk
+    expected = lstm([*x, x[0, :3]])[:-1]
+    for threads in (1, 2):
+        fl.set_num_threads(threads)
+        for given in (x, np.ascontiguousarray(x.swapaxes(0, 1)).swapaxes(0, 1), list(x)):
+            for got, wanted in zip(lstm(given), expected, strict=True):
+                assert_bitwise_equal(got, wanted)
+
+
 def test_an_array_for_one_core_follows_weights_that_change(lstm, x):
     lstm(x[:1])
     lstm.load_state_dict({name: 2 * value for name, value in lstm.state_dict().items()})

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fastlstm as fl
+from fastlstm.kernels import team
 from fastlstm.layers import shared_units
 from fastlstm.layers.led import Direction, Led, SharedSequences
 from tests import strategies
@@ -185,6 +186,25 @@ def test_sequences_that_are_shared_without_the_gil(shape, backwards, with_state)
             assert_bitwise_equal(final.h, h)
             assert_bitwise_equal(final.c, c)
     assert any(known.kind[0] is SharedSequences and known.leader is not None for known in lstm._led.known)
+
+
+@pytest.mark.parametrize("shape", [(7, 60, 30, 50), (7, 60, 200, 40), (3, 60, 100, 77)], ids=str)
+def test_a_long_batch_is_shared_by_the_gil_while_its_leader_would_be_alone(shape, monkeypatch):
+    fl.set_num_threads(2)
+    lstm, x, times = fl.LSTM(shape[3], return_sequences=True), sequential(*shape[:3])[0], []
+    expected = np.stack(lstm(list(x)))
+    lead = team.Leader.lead
+    monkeypatch.setattr(team.Leader, "lead", lambda *given: times.append(1) or lead(*given))
+    for _ in range(8):
+        assert_bitwise_equal(lstm(x), expected)
+    led = len(times)
+    assert led >= 6
+    monkeypatch.setattr(team._team, "rests_until", time.perf_counter() + 3600)
+    assert_bitwise_equal(lstm(x), expected)
+    assert len(times) == led + 1, "a short one is done alone"
+    monkeypatch.setattr("fastlstm.layers.led.NEVER_ALONE", 0.0)
+    assert_bitwise_equal(lstm(x), expected)
+    assert len(times) == led + 1
 
 
 @pytest.mark.parametrize(("count", "steps"), [(1, 3000), (2, 1500), (3, 1000)])
