@@ -17,7 +17,7 @@ from ..kernels.lstm_step import STEPS_OF_CHUNK, point_to_sequences, take_steps, 
 from ..kernels.scratch import aligned, borrowed
 from ..simd.host import REGISTERS
 from . import shared_units
-from .gate_layout import span_of
+from .gate_layout import span_of, stride_of
 
 __all__ = [
     "NEVER_ALONE",
@@ -70,7 +70,7 @@ _Shape = tuple[int, int, int, int]  # N, T, D, H
 def run_alone(shape: _Shape, one: Direction) -> None:
     """Run all steps of one direction on this core."""
     count, steps, features, units = shape
-    height, scratch = _chunk_of(shape, one)
+    height, scratch = _chunk_of(shape, one.hidden.dtype)
     with borrowed(scratch, one.hidden.dtype) as memory:
         kernels.infer(
             *(*one.x, features, NO_IDS, one.hidden, one.h_width, one.h_back, one.cells.reshape(-1), units),
@@ -78,11 +78,12 @@ def run_alone(shape: _Shape, one: Direction) -> None:
         )
 
 
-def _chunk_of(shape: _Shape, one: Direction) -> tuple[int, int]:
+@lru_cache(maxsize=256)
+def _chunk_of(shape: _Shape, dtype: np.dtype[Any]) -> tuple[int, int]:
     """Return the rows of a chunk and the elements of scratch for it, up to whole cache lines."""
     count, steps, _, units = shape
-    height = shared_units.chunk_of(count, count * steps, one.cells.shape[1])
-    return height, -(-height * 4 * span_of(units, one.hidden.dtype) // 16) * 16
+    height = shared_units.chunk_of(count, count * steps, stride_of(units, dtype))
+    return height, -(-height * 4 * span_of(units, dtype) // 16) * 16
 
 
 def _parts(threads: int, cost: float, pieces: int) -> int:
@@ -166,7 +167,7 @@ class SharedSequences:
         dtype = directions[0].hidden.dtype
         self.weights = tuple(direction.weights for direction in directions)
         parts = _parts(team.get_num_threads(), cost, count * len(directions))
-        height, each = _chunk_of(shape, directions[0])
+        height, each = _chunk_of(shape, dtype)
         self._memory, self._batch_sizes = parts * each, same_length(steps, count)
         self._tasks = tasks_of_batch(self.weights, self._batch_sizes, shape, parts, height, each)
         self.leader = leader or team.Leader(take_batches, (take_batches, take_steps), dtype, parts, cost)

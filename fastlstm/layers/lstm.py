@@ -507,9 +507,8 @@ class LSTM(Layer):
             if by_gil and self._worth_sharing(shape, cost):
                 return None
             run_alone(shape, direction)
-        last = hidden[total:]
-        out = steps_of(hidden[count:], count) if self.return_sequences else last.copy()
-        return (out, LSTMState(last.copy(), cells[:, :units].copy())) if self.return_state else out
+        out = steps_of(hidden[count:], count) if self.return_sequences else hidden[total:].copy()
+        return (out, LSTMState(hidden[total:].copy(), cells[:, :units].copy())) if self.return_state else out
 
     def _worth_sharing(self, shape: tuple[int, int, int, int], cost: float) -> bool:
         """Tell whether cores shall share the sequences, or the units, of a batch (N, T, D, H) by the GIL."""
