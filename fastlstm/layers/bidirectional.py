@@ -13,7 +13,8 @@ from ..kernels.scratch import aligned, borrowed, zeros
 from . import shared_units
 from .base import Gradients, Layer, OfTable, Run
 from .led import Led, SharedSequences, run_alone
-from .lstm import BRIEF, LSTM, LSTMCache, LSTMState, steps_of
+from .lstm import BRIEF, LSTM, LSTMState, steps_of
+from .lstm_training import LSTMCache
 
 __all__ = ["Bidirectional", "Merge"]
 

@@ -10,17 +10,16 @@ from ..data.packed import Batch, Lookup, Packed, Strided
 from ..errors import ShapeError
 from ..kernels import lstm as kernels
 from ..kernels import team
-from ..kernels.embedding import gather, scatter_add
-from ..kernels.lstm_back import backward
 from ..kernels.scratch import aligned, borrowed, zeros
 from ..simd.host import REGISTERS
+from . import lstm_training as training
 from . import shared_units
 from .base import Gradients, Layer, OfTable, Run, dropped, size
-from .gate_layout import in_blocks, in_panels, in_torchs_order, rows_in_torchs_order, span_of, stride_of
+from .gate_layout import in_blocks, span_of, stride_of
 from .initializers import glorot_uniform, orthogonal
 from .led import NEVER_ALONE, NO_IDS, Direction, Led, PreparedInputs, run_alone, way_for
-from .products import SAME_ROWS, gradient_of_weight, padded_bias, times
-from .recurrent_dropout import backward_masked, forward_masked
+from .lstm_training import LSTMCache, put_c0
+from .products import times
 
 __all__ = ["BRIEF", "LSTM", "LSTMState", "steps_of"]
 
@@ -37,17 +36,6 @@ class LSTMState(NamedTuple):
     def to_user_order(self, batch: Packed) -> "LSTMState":
         """Return a state in packed order as the user's batch was, in arrays of its own."""
         return LSTMState(*(np.array(batch.to_user_order(part)) for part in self))
-
-
-class LSTMCache(NamedTuple):
-    """What BPTT needs of a forward pass, in packed order."""
-
-    x: Packed  # input, after dropout
-    hidden: NDArray[Any]  # (N + M, H), row n is h0
-    cells: NDArray[Any]  # (N + M, B * L)
-    gates: NDArray[Any]  # (M, 4 * S)
-    input_mask: NDArray[Any] | None  # (M, D)
-    recurrent_mask: NDArray[Any] | None  # (N, H)
 
 
 class Weights(NamedTuple):
@@ -222,7 +210,7 @@ class LSTM(Layer):
         rows = hidden[count:]
         hidden[:count] = 0.0 if state is None else state.h
         c0 = None if state is None else state.c
-        c, cache = self._train(x, hidden, c0, run) if run.training else (self._infer(x, hidden, c0), None)
+        c, cache = training.forward(self, x, hidden, c0, run) if run.training else (self._infer(x, hidden, c0), None)
         h = x.last_of(rows)
         if run.training:  # scratch: the next step writes over it
             h, c = h.copy(), c.copy()
@@ -235,7 +223,7 @@ class LSTM(Layer):
             return ends
         if shared_units.worth_it(count, len(x.batch_sizes), units, self.stride, cost):
             cells = aligned((len(hidden), self.stride), self.dtype)
-            _start(cells[:count], c0)
+            put_c0(cells[:count], c0)
             shared_units.forward(x, hidden, cells, units, self.packed(), cells[:0], cost)
             return x.last_of(cells[count:])[:, :units]
         call = self.inference(x, hidden.reshape(-1), units, False, c0)
@@ -293,57 +281,6 @@ class LSTM(Layer):
             -(-height * (4 * self.span + copied) // 16) * 16,  # the next one's begins on a cache line
         )
 
-    def _train(
-        self, x: Packed, hidden: NDArray[Any], c0: NDArray[Any] | None, run: Run
-    ) -> tuple[NDArray[Any], LSTMCache]:
-        count, stride, units, take = x.sequences, self.stride, self.units, run.scratch.take
-        weights, columns = self.packed(), 4 * self.span
-        gates = take(self, "gates", shape=(x.total, columns), dtype=self.dtype)
-        cells = take(self, "cells", shape=(count + x.total, stride), dtype=self.dtype)
-        _start(cells[:count], c0)
-        input_mask = recurrent_mask = None
-        cost = shared_units.cost_of(x.total, units, 0)
-        # by shapes alone, not by how many cores there are: a folded batch adds up its gradients in another order
-        lookup = None if self.dropout else self.foldable(x)
-        shared = (
-            lookup is None
-            and not self.recurrent_dropout
-            and shared_units.worth_it(count, len(x.batch_sizes), units, stride, cost)
-        )
-        if lookup is not None:
-            table = take(self, "table", shape=(len(lookup.table), columns), dtype=self.dtype)
-            times(lookup.table, weights.input, weights.bias, table)
-            team.share(gather, table, lookup.ids, gates, count=x.total, cost=0.1 * gates.size)
-        else:
-            rows = x.rows_in(lambda shape: take(self, "x", shape=shape, dtype=self.dtype))
-            if self.dropout:
-                input_mask = self._mask(run, count, x.features, self.dropout)[x.sequence_of_row]
-                rows = rows * input_mask
-            x = x.with_rows(rows)
-            if not shared:
-                times(rows, weights.input, weights.bias, gates)
-        if shared:
-            shared_units.forward(x, hidden, cells, units, weights, gates, cost)
-        elif self.recurrent_dropout:
-            recurrent_mask = self._mask(run, count, units, self.recurrent_dropout)
-            forward_masked(gates, hidden, cells, x.batch_sizes, weights.recurrent, recurrent_mask)
-        else:
-            team.share(
-                kernels.forward,
-                *(gates, hidden, cells, units, x.batch_sizes, weights.recurrent),
-                count=count,
-                cost=cost,
-                weights=None if x.dense else x.lengths,
-            )
-        cache = LSTMCache(x, hidden, cells, gates, input_mask, recurrent_mask)
-        return x.last_of(cells[count:])[:, :units], cache
-
-    def _mask(self, run: Run, count: int, features: int, rate: float) -> NDArray[Any]:
-        """Return an inverted dropout mask for each sequence: 0, or ``1 / (1 - rate)``."""
-        kept = run.rng.random((count, features)) >= rate
-        mask: NDArray[Any] = kept.astype(self.dtype) / self.dtype.type(1.0 - rate)
-        return mask
-
     # --- backward -----------------------------------------------------------------------------------------------
 
     def backward(self, dy: NDArray[Any], cache: LSTMCache, run: Run) -> tuple[NDArray[Any] | OfTable, Gradients]:
@@ -363,77 +300,8 @@ class LSTM(Layer):
         Where the batch is a `Lookup`, that of its table takes the place of that of the rows.
         `dy` (M, H) is the gradient of h of every step, `d_state` that of the final state in packed order (None: zeros).
         """
-        x, hidden, cells, gates, input_mask, recurrent_mask = cache
-        take, units, stride, dtype = run.scratch.take, self.units, self.stride, self.dtype
-        count, width = x.sequences, 4 * self.span
-        dc = take(self, "dc", shape=(count, stride), dtype=dtype)
-        dh = take(self, "dh", shape=(count, stride), dtype=dtype)
-        dc[...] = dh[...] = 0.0
-        dy = np.ascontiguousarray(dy)
-        if d_state is not None:
-            dc[:, :units] = d_state.c
-            dy = dy.copy()
-            dy[x.last_rows] += d_state.h
-        zeros = padded_bias(None, max(units, x.features), dtype)
-        transposed = zeros  # one step goes back to nowhere
-        if of_state or recurrent_mask is not None or len(x.batch_sizes) > 1:
-            transposed = in_panels(self.params["weight_hh_l0"], units, take, self, "recurrent")
-        dh0 = take(self, "dh0", shape=(count, units), dtype=dtype)
-        before = hidden  # what the recurrent product read
-        cost = shared_units.cost_of(x.total, units, 0)
-        if recurrent_mask is None:
-            if shared_units.worth_it(count, len(x.batch_sizes), units, stride, cost):
-                da = take(self, "da", shape=gates.shape, dtype=dtype)
-                dcs = take(self, "dcs", shape=(x.total, stride), dtype=dtype)
-                shared_units.backward(gates, dy, units, x.batch_sizes, cells, dc, transposed, da, dcs, cost)
-                gates, dc = da, dcs[:count]
-            else:
-                team.share(
-                    backward,
-                    *(gates, dy, units, x.batch_sizes, cells, dc, transposed, dh),
-                    count=count,
-                    cost=cost,
-                    weights=None if x.dense else x.lengths,
-                )
-            if of_state:
-                times(gates[:count], transposed, zeros, dh0)
-        else:
-            before = backward_masked(
-                gates, dy, x.batch_sizes, hidden, cells, dc, transposed, zeros, recurrent_mask, dh0
-            )
-
-        if x.lookup is None:
-            of_inputs, inputs = gates, x.rows
-        else:  # what was added up from a table's rows is first added up by these rows
-            inputs = x.lookup.table
-            of_inputs = take(self, "of table", shape=(len(inputs), width), dtype=dtype)
-            of_inputs[...] = 0.0
-            team.share(scatter_add, gates, x.lookup.ids, of_inputs, count=width, cost=0.5 * gates.size)
-        few = x.lookup is None and 4 * x.total <= min(units, x.features)
-        left, left_hh = of_inputs, gates
-        if few:  # to turn them into torch's order is less than to turn the gradients
-            out = take(self, "rows", shape=(x.total, 4 * units), dtype=dtype)
-            left = left_hh = rows_in_torchs_order(gates, units, out)
-        dw_ih, db = gradient_of_weight(left, inputs, SAME_ROWS, run, self, "ih", sums=True)
-        dw_hh, _ = gradient_of_weight(left_hh, before, _rows_before(x), run, self, "hh", sums=False)
-        gradients = {"weight_ih_l0": dw_ih, "weight_hh_l0": dw_hh, "bias_ih_l0": db}
-        if not few:
-            for name, blocks in gradients.items():
-                out = take(self, name, shape=self.params[name].shape, dtype=dtype)
-                gradients[name] = in_torchs_order(blocks, units, out)
-        gradients["bias_hh_l0"] = gradients["bias_ih_l0"]  # equation 0: both are added alike
-
-        columns = in_panels(self.params["weight_ih_l0"], units, take, self, "input")
-        dx = take(self, "dx", shape=inputs.shape, dtype=dtype)
-        times(of_inputs, columns, zeros, dx)
-        d_start = LSTMState(dh0, dc[:, :units]) if of_state else None
-        if x.lookup is not None:
-            return OfTable(dx), d_start, gradients
-        if input_mask is not None:
-            dx *= input_mask
-        if self.go_backwards:
-            dx = x.with_rows(dx).reversed().rows
-        return dx, d_start, gradients
+        dx, d_start, gradients = training.backward(self, dy, d_state, cache, run, of_state)
+        return dx, None if d_start is None else LSTMState(*d_start), gradients
 
     # --- what users call ----------------------------------------------------------------------------------------
 
@@ -565,19 +433,3 @@ def steps_of(rows: NDArray[Any], count: int) -> NDArray[Any]:
     """Return time-major rows (T * N, K) as (N, T, K), a view; of one sequence it is contiguous."""
     width = rows.shape[1]
     return rows[None] if count == 1 else rows.reshape(-1, count, width).swapaxes(0, 1)
-
-
-def _start(cells: NDArray[Any], c0: NDArray[Any] | None) -> None:
-    """Fill the first rows of ``cells``: `c0` (None: zeros), zeros for padding units."""
-    cells[...] = 0.0
-    if c0 is not None:
-        cells[:, : c0.shape[1]] = c0
-
-
-def _rows_before(x: Packed) -> NDArray[np.int64]:
-    """Return the row of ``hidden`` that holds h before each row of the batch; empty if that is the row itself."""
-    if x.dense:  # the N rows of h0 shift everything by one step
-        return SAME_ROWS
-    starts = np.concatenate(([0], x.sequences + x.offsets[:-2]))
-    rows: NDArray[np.int64] = x.sequence_of_row + np.repeat(starts, x.batch_sizes)
-    return rows
