@@ -28,8 +28,8 @@ Batch: TypeAlias = ArrayLike | Sequence[ArrayLike]
 class Strided(NamedTuple):
     """Where the rows of a batch are in a 1-D array.
 
-    Feature f of sequence n at step t is ``values[first + t * step + n * sequence + f]``. `step` is 0 where
-    sequences have different lengths: their rows follow each other.
+    Feature f of sequence n at step t is ``values[first + t * step + n * sequence + f]``. `step` is 0 where, and only
+    where, sequences have different lengths: their rows follow each other.
     """
 
     values: NDArray[Any]
@@ -132,7 +132,8 @@ class Packed:
         """
         rows, features, count = self.in_place, self.features, self.sequences
         if rows.ndim == 3:
-            step = rows.strides[0] // rows.itemsize
+            # NumPy says anything of a single step, of x[:, None] 0
+            step = rows.strides[0] // rows.itemsize if len(rows) > 1 else count * features
             sequence = rows.strides[1] // rows.itemsize if count > 1 else features
             piece = rows if step > 0 else rows[::-1]
             piece = piece if sequence < abs(step) else piece.swapaxes(0, 1)

@@ -265,7 +265,7 @@ def rows_by_panels(a, a_first, a_group, a_stride, groups, packed, k, bias, out, 
     width = COLUMNS * lanes_of(packed)
     block = _LEFT_BLOCK if len(packed) < _LARGE else _LEFT_BLOCK_OF_LARGE
     block = max(ROWS * 4, block // max(min(k, 2 * K_BLOCK), 1) // ROWS * ROWS)
-    block = max(ROWS, block // groups // ROWS * ROWS)
+    block = max(ROWS * 4, block // groups // ROWS * ROWS)
     top = first_block(k)
     for first in range(begin, end, block):
         last = min(first + block, end)

@@ -1,4 +1,4 @@
-"""A short batch of few small sequences on two cores: one prepares the inputs while the other takes the steps.
+"""A batch whose inputs are much of the work, on two cores: one prepares the inputs while the other takes the steps.
 
 Steps depend on each other, and meeting after each of them costs more than a second core brings. Their inputs,
 ``W_ih x + b``, do not: a quarter to a half of the work. Whoever follows (`kernels.lstm_step`) takes chunks of them,

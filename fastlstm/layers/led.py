@@ -1,4 +1,4 @@
-"""Short batches that cores share without the GIL: what a layer keeps of one batch for the next of its shape."""
+"""Batches that cores share without the GIL: what a layer keeps of one batch for the next of its shape."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -236,7 +236,7 @@ class Led:
         self.known.extend(kept[:_KEPT])
 
     def run(self, way: type[_Way], shape: _Shape, directions: Sequence[Direction], cost: float) -> bool:
-        """Run all steps and tell whether that was done; long ones wait for no time when there are followers.
+        """Run all steps and tell whether that was done. It is not from `NEVER_ALONE` on while the leader rests.
 
         It is declined the first two times (one call may ask twice): a kernel more may have to be compiled. Then the
         leader does three alone, to measure.

@@ -271,7 +271,7 @@ class LSTM(Layer):
             inputs = self.folded(lookup.table, lookup.edition).reshape(-1), 0, 0, 0, features, lookup.ids
         else:
             inputs = *x.strided(), features, NO_IDS
-        copied = 0 if x.dense else features
+        copied = 0 if inputs[2] else features  # rows that do not lie a step apart
         return Inference(
             (
                 *(*inputs, hidden, h_width, h_back, cells.reshape(-1), units, x.batch_sizes),
@@ -371,7 +371,7 @@ class LSTM(Layer):
                 place[...] = part
         direction = self.direction(where, steps, hidden.reshape(-1), units, cells, self.go_backwards)
         if way is None or not self._led.run(way, shape, (direction,), cost):
-            by_gil = way is not None and (way is not PreparedInputs or cost > NEVER_ALONE)
+            by_gil = way is not None and (way is not PreparedInputs or cost >= NEVER_ALONE)
             if by_gil and self._worth_sharing(shape, cost):
                 return None
             run_alone(shape, direction)

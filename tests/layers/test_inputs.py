@@ -140,6 +140,28 @@ def test_rows_of_chunks_are_read_where_they_are(count, backwards, rng):
                 assert_bitwise_equal(got, wanted)
 
 
+@pytest.mark.parametrize("kind", ["lstm", "both directions", "model"])
+@pytest.mark.parametrize(
+    "one_step",
+    [lambda x: x[:, None], lambda x: x[:, None][:, ::-1], lambda x: np.broadcast_to(x[:, None], (len(x), 1, 20))],
+    ids=["new axis", "turned", "broadcast"],
+)
+def test_one_step_whose_axis_has_any_stride(kind, one_step, rng):
+    """NumPy gives a new axis the stride 0, which of more steps would say that they are one."""
+    fl.set_num_threads(2)
+    layer = fl.LSTM(80) if kind == "lstm" else fl.Bidirectional(fl.LSTM(80))
+    call = layer
+    if kind == "model":
+        model = fl.Sequential([layer, fl.Dense(2)])
+        model.build(features=20)
+        call = model.predict
+    for count in (400, 3000, 20_000):
+        x = rng.standard_normal((count, 20), dtype=np.float32)
+        expected = call(x.reshape(count, 1, 20))
+        for _ in range(4):
+            assert_bitwise_equal(call(one_step(x)), expected)
+
+
 def test_an_array_for_one_core_follows_weights_that_change(lstm, x):
     lstm(x[:1])
     lstm.load_state_dict({name: 2 * value for name, value in lstm.state_dict().items()})
