@@ -200,31 +200,6 @@ def forward(gates, hidden, cells, units, batch_sizes, recurrent, begin, end):
         count = batch_sizes[t]
 
 
-@jit_inner
-def _inputs_of_steps(x, first, x_step, x_sequence, features, count, steps, packed, bias, gates, wide):
-    """Write ``W_ih x + b`` of some steps of `count` sequences to the gate rows, a step after the other.
-
-    The rows of x are read where they are: to copy them took up to a fifth of the time, and as much for all panels as
-    for one. A tile takes several sequences at one step, or of few sequences several steps.
-    """
-    one, only = ONE_GROUP
-    if x_step == count * x_sequence:
-        rows_by_panels(
-            *(x, first, only, x_sequence, one, packed, features, bias),
-            *(gates, only, wide, wide, START, count * steps),
-        )
-    elif count < min(2 * ROWS, steps):
-        rows_by_panels(
-            *(x, first, x_sequence, x_step, count, packed, features, bias),
-            *(gates, wide, count * wide, wide, START, steps),
-        )
-    else:
-        rows_by_panels(
-            *(x, first, x_step, x_sequence, steps, packed, features, bias),
-            *(gates, count * wide, wide, wide, START, count),
-        )
-
-
 @jit
 def infer(
     x,
@@ -282,8 +257,7 @@ def infer(
     while t < len(batch_sizes) and begin < min(batch_sizes[t], end):
         used = START  # gate rows of this chunk
         after = t  # first step beyond it
-        rows = x[source:] if in_place else copied
-        of_chunk = source  # where its rows begin in x
+        first = source if in_place else START  # where its rows begin
         while after < len(batch_sizes):
             alive = min(batch_sizes[after], end) - begin
             if alive <= 0 or used + alive > height:
@@ -302,18 +276,24 @@ def infer(
             source += x_step if x_step else batch_sizes[after] * features
             row += batch_sizes[after]
             after += 1
-        if x_step:
-            if backwards:
-                of_chunk = source - x_step
-            _inputs_of_steps(
-                *(x, of_chunk + begin * x_sequence, abs(x_step), x_sequence, features, end - begin, after - t),
-                *(packed, bias, gates, wide),
-            )
-        elif not len(ids):
-            one, only = ONE_GROUP
-            rows_by_panels(
-                *(rows, only, only, features, one, packed, features, bias),
-                *(gates, only, wide, wide, START, used),
+        if not len(ids):
+            rows = x if in_place else copied
+            groups, apart, apart_in_gates = ONE_GROUP, START, START
+            in_group, onward, onward_in_gates = used, features, wide
+            if x_step:
+                first = (source - x_step if backwards else first) + begin * x_sequence
+                sequences, steps, onward = end - begin, after - t, abs(x_step)
+                if onward == sequences * x_sequence:
+                    onward = x_sequence
+                elif sequences < min(2 * ROWS, steps):
+                    groups, apart, apart_in_gates = sequences, x_sequence, wide
+                    in_group, onward_in_gates = steps, sequences * wide
+                else:
+                    groups, apart, apart_in_gates = steps, onward, sequences * wide
+                    in_group, onward = sequences, x_sequence
+            rows_by_panels(  # called once: each call more takes its time to compile
+                *(rows, first, apart, onward, groups, packed, features, bias),
+                *(gates, apart_in_gates, onward_in_gates, wide, START, in_group),
             )
         chunk_rows = used
         used = START
