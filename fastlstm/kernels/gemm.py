@@ -35,7 +35,6 @@ from ._jit import jit, jit_inline, jit_inner
 
 __all__ = [
     "K_BLOCK",
-    "ONE_GROUP",
     "ROW_BLOCK",
     "first_block",
     "pack",
@@ -76,7 +75,8 @@ for a literal 0.
 But the step along k is the literal 1 wherever `panel_product` is called, and no star before it hides that: what knows
 it when it is compiled is 5 to 12 % faster."""
 
-ONE_GROUP = np.int64(1)
+_ONE_GROUP = np.int64(1)
+"""Of rows, all in one."""
 
 _ACROSS = np.int64(1)
 """The stride of the rows of a transposed left operand, whose step along k is no literal."""
@@ -324,7 +324,7 @@ def product(a, a_stride, packed, k, bias, out, out_stride, n, begin, end):
     """
     only = START
     rows_by_panels(
-        *(a.reshape(-1), only, only, a_stride, ONE_GROUP, packed, k, bias),
+        *(a.reshape(-1), only, only, a_stride, _ONE_GROUP, packed, k, bias),
         *(out.reshape(-1), only, out_stride, n, begin, end),
     )
 

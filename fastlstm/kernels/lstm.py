@@ -29,7 +29,7 @@ from ..simd.vector import fma, lanes_of, load, splat, store, store_n
 from ._jit import jit, jit_inline, jit_inner
 from .activations import exp2_minus_1, expm1_twice, one_plus_exp2
 from .gates import load_block, span, store_block
-from .gemm import ONE_GROUP, START, panel_product, row_onto_panel, rows_by_panels
+from .gemm import START, panel_product, row_onto_panel, rows_by_panels
 
 __all__ = ["forward", "infer", "pointwise", "step_of_inference"]
 
@@ -278,8 +278,8 @@ def infer(
             after += 1
         if not len(ids):
             rows = x if in_place else copied
-            groups, apart, apart_in_gates = ONE_GROUP, START, START
-            in_group, onward, onward_in_gates = used, features, wide
+            groups, apart, apart_in_gates = 1, 0, 0
+            in_group, onward, onward_in_gates = int(used), features, wide
             if x_step:
                 first = (source - x_step if backwards else first) + begin * x_sequence
                 sequences, steps, onward = end - begin, after - t, abs(x_step)
