@@ -376,7 +376,7 @@ def _rows(array: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(array)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=256)
 def same_length(steps: int, count: int) -> NDArray[np.int64]:
     """Return the batch sizes of a dense batch; nobody writes into them."""
     return np.full(steps, count, np.int64)

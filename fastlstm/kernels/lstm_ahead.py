@@ -74,9 +74,10 @@ def task_ahead(
     """
     count, steps, features = shape
     task = np.zeros(TASK_WORDS, np.int64)
-    task[[INPUT, RECURRENT, BIAS]] = [address_of(array) for array in weights]
-    task[[PARTS, CHUNKS, COUNT, FEATURES, UNITS]] = 2, len(ready), count, features, units
-    task[[KIND, STRIDE, STEPS, READY]] = INPUTS, len(weights[2]) // 4, steps, address_of(ready)
+    task[INPUT], task[RECURRENT], task[BIAS] = map(address_of, weights)
+    task[KIND], task[PARTS], task[CHUNKS], task[READY] = INPUTS, 2, len(ready), address_of(ready)
+    task[COUNT], task[STEPS], task[FEATURES] = count, steps, features
+    task[UNITS], task[STRIDE] = units, len(weights[2]) // 4
     return task
 
 

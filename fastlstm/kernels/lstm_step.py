@@ -109,11 +109,11 @@ def task_of_sequences(
 ) -> NDArray[np.int64]:
     """Return the task of a batch (T, D, H) but for X, HIDDEN, CELLS and GATES, the scratch, `each` elements a core."""
     task = np.zeros(TASK_WORDS, np.int64)
-    places = INPUT, RECURRENT, BIAS, BATCH_SIZES, BOUNDS, PROGRESS
-    task[list(places)] = [address_of(array) for array in (*weights, batch_sizes, bounds, progress)]
-    task[[PARTS, CHUNKS, KIND, COUNT]] = len(bounds) - 1, 1, SEQUENCES, batch_sizes[0]
-    task[[STEPS, FEATURES, UNITS]] = shape
-    task[[STRIDE, HEIGHT, EACH]] = len(weights[2]) // 4, height, each
+    task[INPUT], task[RECURRENT], task[BIAS] = map(address_of, weights)
+    task[BATCH_SIZES], task[BOUNDS], task[PROGRESS] = map(address_of, (batch_sizes, bounds, progress))
+    task[KIND], task[PARTS], task[CHUNKS], task[COUNT] = SEQUENCES, len(bounds) - 1, 1, batch_sizes[0]
+    task[STEPS], task[FEATURES], task[UNITS] = shape
+    task[STRIDE], task[HEIGHT], task[EACH] = len(weights[2]) // 4, height, each
     return task
 
 

@@ -422,54 +422,50 @@ class Leader:
         Those who follow do it by any of these: the one they go by, else the first.
     dtype : dtype
         Of the kernel's arrays.
-    cores : int
-        At most so many take part.
-    cost : float
-        Estimate of the work, in nanoseconds on one core.
     """
 
     def __init__(
-        self,
-        kernel: Callable[..., bool],
-        follow: Sequence[Callable[..., bool]],
-        dtype: np.dtype[Any],
-        cores: int,
-        cost: float,
+        self, kernel: Callable[..., bool], follow: Sequence[Callable[..., bool]], dtype: np.dtype[Any]
     ) -> None:
-        self._kernel, self._follow = kernel, follow
-        self._like, self._followers = np.empty(1, dtype), cores - 1
-        self._words = np.zeros(cores * ROW, np.int64)  # to work alone with
+        self._kernel, self._follow, self._like = kernel, follow, np.empty(1, dtype)
+        self._words = np.zeros(2 * ROW, np.int64)  # to work alone with
         self._task = np.zeros(TASK_WORDS, np.int64)
-        self._large = cost >= SERIAL_BELOW
-        self._alone = np.inf  # seconds that it takes alone
         self._times = 0  # so often done
+        self.alone = np.inf
+        """Seconds that it takes alone, for each nanosecond of its estimated cost."""
 
     @property
     def rests(self) -> bool:
         """Whether, for now, it would work alone: the other cores are busy with something else."""
         return time.perf_counter() < _team.rests_until or _threads > _CORES
 
-    def lead(self, task: NDArray[np.int64]) -> None:
-        """Do what a task says; arrays whose addresses it holds must live until this returns."""
+    def lead(self, task: NDArray[np.int64], followers: int, cost: float) -> float | None:
+        """Do what a task says; return the seconds that it took with followers, None if it was done alone.
+
+        Arrays whose addresses the task holds must live until this returns. At most so many `followers` take part;
+        `cost` is an estimate of the work, in nanoseconds on one core.
+        """
         team, now = _team, time.perf_counter()
         self._times += 1
         measures = self._times <= _MEASURED or self._times % _MEASURED_AGAIN == 0
-        comes_again = self._large or now - team.led < _LED_CLOSELY
+        comes_again = cost >= SERIAL_BELOW or now - team.led < _LED_CLOSELY
         if measures or not comes_again or self.rests or team.busy:
             began = time.perf_counter()
             self._kernel(self._words, self._task, task, self._like, 0, 1, 0)
             team.led = time.perf_counter()
             if self._times > 1:  # the first one compiles, or reads the weights from far away
-                self._alone = min(team.led - began, 1.1 * self._alone)  # not the fastest ever: machines heat up
-            return
+                self.alone = min((team.led - began) / cost, 1.1 * self.alone)  # not the fastest ever: machines heat up
+            return None
         team.busy = True
         try:
-            team.wake(self._followers)
+            team.wake(followers)
             team.follow_with(self._follow, self._like)
             began = time.perf_counter()
             self._kernel(team.words, team.task, task, self._like, 0, 0, 0)
             team.led = time.perf_counter()
-            team.judge(team.led - began - self._alone)
+            took = team.led - began
+            team.judge(took - cost * self.alone)
+            return took
         finally:
             team.busy = False
 

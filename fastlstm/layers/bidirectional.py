@@ -12,9 +12,10 @@ from ..kernels import team
 from ..kernels.scratch import aligned, borrowed, zeros
 from . import shared_units
 from .base import Gradients, Layer, OfTable, Run
-from .led import Led, SharedSequences, run_alone
+from .led import Led
 from .lstm import BRIEF, LSTM, LSTMState, steps_of
 from .lstm_training import LSTMCache
+from .ways import SharedSequences, run_alone
 
 __all__ = ["Bidirectional", "Merge"]
 
@@ -274,7 +275,7 @@ class Bidirectional(Layer):
                 ahead.direction(where, steps, both[0].reshape(-1), units, cells[0], False),
                 back.direction(where, steps, both[1].reshape(-1), units, cells[1], True),
             )
-        if not led or not self._led.run(SharedSequences, shape, directions, cost):
+        if not led or not self._led.run((SharedSequences,), shape, directions, cost):
             if team.threads_for(cost, 2 * count) > 1:
                 return None
             for direction in directions:

@@ -17,9 +17,10 @@ from . import shared_units
 from .base import Gradients, Layer, OfTable, Run, dropped, size
 from .gate_layout import in_blocks, span_of, stride_of
 from .initializers import glorot_uniform, orthogonal
-from .led import NEVER_ALONE, NO_IDS, Direction, Led, PreparedInputs, run_alone, way_for
+from .led import Led
 from .lstm_training import LSTMCache, put_c0
 from .products import times
+from .ways import NEVER_ALONE, NO_IDS, Direction, PreparedInputs, run_alone, ways_for
 
 __all__ = ["BRIEF", "LSTM", "LSTMState", "steps_of"]
 
@@ -246,16 +247,16 @@ class LSTM(Layer):
         """Do what `_infer` does without the GIL, if that is the way for this batch."""
         count, units, threads = x.sequences, self.units, team.get_num_threads()
         shape = count, len(x.batch_sizes), x.features, units
-        if self.foldable(x) is not None or way_for(shape, self._blocks, threads, False) is None:
+        if self.foldable(x) is not None or not ways_for(shape, self._blocks, threads, False):
             return None
         where = x.strided()
-        way = way_for(shape, self._blocks, threads, where.step < 0)
-        if way is None:
+        ways = ways_for(shape, self._blocks, threads, where.step < 0)
+        if not ways:
             return None
         cells = zeros((count, self.stride), self.dtype)
         cells[:, :units] = 0.0 if c0 is None else c0
         direction = Direction(where, hidden.reshape(-1), units, False, cells, self.packed())
-        return cells[:, :units] if self._led.run(way, shape, (direction,), cost) else None
+        return cells[:, :units] if self._led.run(ways, shape, (direction,), cost) else None
 
     def inference(
         self, x: Packed, hidden: NDArray[Any], h_width: int, h_back: bool, c0: NDArray[Any] | None
@@ -357,8 +358,8 @@ class LSTM(Layer):
         units, stride, total = self.units, self.stride, count * steps
         shape = count, steps, features, units
         cost = shared_units.cost_of(total, units, features)
-        way = way_for(shape, self._blocks, team.get_num_threads(), self.go_backwards)
-        if way is None and cost > BRIEF and self._worth_sharing(shape, cost):
+        ways = ways_for(shape, self._blocks, team.get_num_threads(), self.go_backwards)
+        if not ways and cost > BRIEF and self._worth_sharing(shape, cost):
             return None
         hidden, cells = aligned((count + total, units), self.dtype), zeros((count, stride), self.dtype)
         hidden[:count] = 0.0
@@ -370,8 +371,8 @@ class LSTM(Layer):
                     return None
                 place[...] = part
         direction = self.direction(where, steps, hidden.reshape(-1), units, cells, self.go_backwards)
-        if way is None or not self._led.run(way, shape, (direction,), cost):
-            by_gil = way is not None and (way is not PreparedInputs or cost >= NEVER_ALONE)
+        if not ways or not self._led.run(ways, shape, (direction,), cost):
+            by_gil = ways and (ways[0] is not PreparedInputs or cost >= NEVER_ALONE)
             if by_gil and self._worth_sharing(shape, cost):
                 return None
             run_alone(shape, direction)

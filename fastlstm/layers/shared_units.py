@@ -1,5 +1,6 @@
 """Few sequences, or single steps, on several cores: they share the units of a step."""
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,6 +61,7 @@ class SequencesCut(NamedTuple):
     each: int  # elements of scratch that each core needs
 
 
+@lru_cache(maxsize=256)
 def cut_of_sequences(count: int, total: int, stride: int, dtype: np.dtype[Any], parts: int) -> SequencesCut:
     """Cut the units for `count` sequences of `total` rows over so many cores."""
     lanes = REGISTERS.lanes(dtype.itemsize)

@@ -66,7 +66,7 @@ class _LSTMStepper:
         self._before = self._hidden.reshape(-1), layer.units
         self._state = self._cells.reshape(-1), layer.units, np.array([batch])
         self._cut = shared_units.StepCut(0, 1, 1, 0.0)
-        self._leader: team.Leader | None = None
+        self._leader = team.Leader(take_steps, (take_steps,), layer.dtype)
         self._task: tuple[object, object, Array, Array] | None = None  # weights, table; their task, and x or ids for it
 
     @property
@@ -82,9 +82,7 @@ class _LSTMStepper:
             ids, features = self.embedding.take_ids(rows), 0
             x = lstm.folded(self.embedding.params["weight"], self.embedding.edition)
         if self._cut.threads != team.get_num_threads():
-            cut = shared_units.cut_of_step(batch, lstm.units, features, lstm.dtype.itemsize)
-            self._leader = team.Leader(take_steps, (take_steps,), lstm.dtype, cut.cores, cut.cost)
-            self._cut = cut  # the last: an interrupt leaves no leader for fewer cores than the cut says
+            self._cut = shared_units.cut_of_step(batch, lstm.units, features, lstm.dtype.itemsize)
         if self._cut.cores > 1:
             self._share(x, ids, weights)
         else:
@@ -107,8 +105,7 @@ class _LSTMStepper:
         _, _, task, given = known
         given[...] = x if table is None else ids
         task[PARTS], task[CHUNKS], task[NOW] = cut.cores, cut.chunks, self._now
-        assert self._leader is not None
-        self._leader.lead(task)
+        self._leader.lead(task, cut.cores - 1, cut.cost)
 
 
 class _RowStepper:
