@@ -93,18 +93,17 @@ def panels(columns: int, dtype) -> int:
 
 
 @jit_inner
-def tile_height(rows, far):
+def tile_height(rows):
     """Return the height of the next tile when `rows` are left, so that no small one is left over needlessly.
 
-    One row is bound by loads: 7 rows are cut 4 + 3, not 6 + 1. Two are where the panel comes from far away: 8 are cut
-    4 + 4 then.
+    One row or two are bound by loads: 7 rows are cut 4 + 3, not 6 + 1, 8 and 10 in halves.
     """
     if ROWS == 6:
-        if rows == 7 or rows == 4 or (far and rows == 8):
+        if rows == 7 or rows == 8:
             return 4
-        if rows >= 6:
-            return 6
-        return 3 if rows == 5 else rows
+        if rows == 10:
+            return 5
+        return min(rows, 6)
     if rows == 4:
         return 2
     return min(rows, 3)
@@ -184,7 +183,7 @@ _FETCHED = COLUMNS // 2
 """Registers of the next panel that a tile asks for at each step along k: two tiles fetch all of it."""
 
 row_times_panel, _tile2, _tile3 = (_make_tile(rows) for rows in (1, 2, 3))
-_tile4, _tile6 = (_make_tile(rows) for rows in (4, 6)) if ROWS == 6 else (_tile3, _tile3)
+_tile4, _tile5, _tile6 = (_make_tile(rows) for rows in (4, 5, 6)) if ROWS == 6 else (_tile3, _tile3, _tile3)
 _tall_fetching = _make_tile(ROWS, fetched=_FETCHED)
 _half_row = _make_tile(1, COLUMNS // 2)
 _narrow = _make_tile(ROWS, COLUMNS // 2)
@@ -196,6 +195,8 @@ def _tile(height, a, i, row_stride, k_stride, panel, j, k, start, s, start_strid
     """Make the tile of a height a part of the caller."""
     if height == 6:
         _tile6(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n, j)
+    elif height == 5:
+        _tile5(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n, j)
     elif height == 4:
         _tile4(a, i, row_stride, k_stride, panel, j, k, start, s, start_stride, out, o, out_stride, n, j)
     elif height == 3:
@@ -239,7 +240,7 @@ def panel_product(a, i, row_stride, k_stride, rows, panel, j, j_next, k, start, 
     half = _FETCHED * lanes_of(panel) * k
     row = 0
     while row < rows:
-        height = tile_height(rows - row, far)
+        height = tile_height(rows - row)
         r, q, w = i + row * row_stride, s + row * start_stride, o + row * out_stride
         if height == ROWS and n <= COLUMNS // 2 * lanes_of(panel):
             _narrow(a, r, row_stride, k_stride, panel, j, k, start, q, start_stride, out, w, out_stride, n, j)
@@ -406,7 +407,7 @@ def product_over_rows(a, a_stride, b, b_stride, b_rows, rows, out, n, sums, add,
             _pack_columns(a, first * a_stride + m_first, a_stride, k, m_last - m_first, scratch, left, sums, m_first)
             m = m_first
             while m < m_last:
-                height = tile_height(m_last - m, False)
+                height = tile_height(m_last - m)
                 i = left + m - m_first
                 for p in range(full):
                     j = right + p * k * width

@@ -193,16 +193,15 @@ def test_a_product_over_no_rows_is_zero(dtype):
 
 
 @numba.njit
-def _tile_height(rows, far):
-    return gemm.tile_height(rows, far)
+def _tile_height(rows):
+    return gemm.tile_height(rows)
 
 
-@pytest.mark.parametrize("far", [False, True])
 @pytest.mark.parametrize("rows", range(1, 40))
-def test_tiles_cut_any_number_of_rows_without_remainder(rows, far):
+def test_tiles_cut_any_number_of_rows_without_remainder(rows):
     left, heights = rows, []
     while left:
-        heights.append(_tile_height(left, far))
+        heights.append(_tile_height(left))
         assert 1 <= heights[-1] <= min(left, 6)
         left -= heights[-1]
     assert rows == 1 or 1 not in heights, f"{rows} rows are cut {heights}: a single row is bound by loads"
