@@ -21,6 +21,9 @@ from .numbers import as_numbers
 
 __all__ = ["Batch", "Form", "Lookup", "Packed", "Strided", "is_ragged", "pack", "same_length", "writeable"]
 
+_SHORT = 4096
+"""Steps up to which batch sizes are kept for the next batch."""
+
 Batch: TypeAlias = ArrayLike | Sequence[ArrayLike]
 """What users pass: an array, or a list of arrays of different lengths."""
 
@@ -376,9 +379,13 @@ def _rows(array: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(array)
 
 
-@lru_cache(maxsize=256)
 def same_length(steps: int, count: int) -> NDArray[np.int64]:
     """Return the batch sizes of a dense batch; nobody writes into them."""
+    return _same_length(steps, count) if steps <= _SHORT else np.full(steps, count, np.int64)
+
+
+@lru_cache(maxsize=256)
+def _same_length(steps: int, count: int) -> NDArray[np.int64]:
     return np.full(steps, count, np.int64)
 
 

@@ -31,7 +31,7 @@ from .activations import exp2_minus_1, expm1_twice, one_plus_exp2
 from .gates import load_block, span, store_block
 from .gemm import START, panel_product, row_onto_panel, rows_by_panels
 
-__all__ = ["forward", "infer", "pointwise", "step_of_inference"]
+__all__ = ["are_zeros", "forward", "infer", "pointwise", "step_of_inference"]
 
 
 @jit_inline
@@ -64,7 +64,7 @@ def pointwise(gates, g, half, cells, c_from, c_to, hidden, h, left, keep, kept, 
 
 
 @jit_inner
-def _are_zeros(hidden, h, h_width, units, count):
+def are_zeros(hidden, h, h_width, units, count):
     """Tell whether the rows of h from element `h` on are zeros."""
     for n in range(count):
         for unit in range(units):
@@ -140,7 +140,7 @@ def _step(
 
 
 @jit_inline
-def step_of_inference(gates, gate_row, stride, hidden, h_row, units, recurrent, cells, count, turn):
+def step_of_inference(gates, gate_row, stride, hidden, h_row, units, recurrent, cells, count, turn, depth):
     """Take all `count` sequences one step on; h goes to the rows after those from `h_row`, c is overwritten."""
     _step(  # without a star, which would hide the literal: one step for all inference
         gates,
@@ -158,7 +158,7 @@ def step_of_inference(gates, gate_row, stride, hidden, h_row, units, recurrent, 
         count,
         turn,
         False,
-        units,
+        depth,
     )
 
 
@@ -251,7 +251,7 @@ def infer(
     in_place = x_step != 0 or (begin == 0 and end == count)
     source = x_first  # element of x where the step's first row begins
     h_from = count * len(batch_sizes) if h_back else 0
-    depth = START if _are_zeros(hidden, (h_from + begin) * h_width, h_width, units, end - begin) else units
+    depth = START if are_zeros(hidden, (h_from + begin) * h_width, h_width, units, end - begin) else units
     row = 0  # packed, of the step's first sequence
     t = 0
     while t < len(batch_sizes) and begin < min(batch_sizes[t], end):

@@ -19,7 +19,7 @@ from ..simd.vector import lanes_of
 from ._jit import jit
 from .gates import span
 from .gemm import START
-from .lstm import step_of_inference
+from .lstm import are_zeros, step_of_inference
 from .lstm_step import STEPS_OF_CHUNK, inputs_of_chunk, prepare_chunk
 from .lstm_task import (
     BIAS,
@@ -109,6 +109,7 @@ def infer_ahead(words, task, next_task, like, mine, until, looks):
     cells = at_address(like, task[CELLS], count * stride)
     gates = at_address(like, task[GATES], count * (steps + STEPS_OF_CHUNK) * 4 * span(units, lanes_of(like)))
     recurrent = at_address(like, task[RECURRENT], 4 * stride * units)
+    depth_of_first = START if are_zeros(hidden, START, units, units, count) else units
     ready = at_address(task, task[READY], chunks)
     for chunk in range(chunks):
         ready[chunk] = 0
@@ -136,7 +137,8 @@ def infer_ahead(words, task, next_task, like, mine, until, looks):
                 waited += 1
         for t in range(first, min(first + STEPS_OF_CHUNK, steps)):
             gate_row = row + (t - first) * count
-            step_of_inference(gates, gate_row, stride, hidden, t * count, units, recurrent, cells, count, t)
+            depth = units if t else depth_of_first
+            step_of_inference(gates, gate_row, stride, hidden, t * count, units, recurrent, cells, count, t, depth)
     waited = 0
     while observe(words, ROW + MADE) < elsewhere:
         relax()

@@ -19,8 +19,8 @@ from ..simd.tile import COLUMNS
 from ..simd.vector import lanes_of, load
 from ._jit import jit, jit_inner
 from .gates import span
-from .gemm import SAME_FOR_ALL, panel_product
-from .lstm import pointwise
+from .gemm import SAME_FOR_ALL, START, panel_product
+from .lstm import are_zeros, pointwise
 from .lstm_back import gradient_of_h, pointwise_back
 
 __all__ = ["PROGRESS_STRIDE", "backward_split", "blocks_of_step", "forward_split", "inputs_of_blocks", "split_steps"]
@@ -92,10 +92,12 @@ def blocks_of_step(
     first,
     last,
     turn,
+    depth,
 ):
     """Take `count` sequences one step on in the blocks `first` to `last`; from these rows of h and c to those.
 
     `gates` holds ``W_ih x + b`` of these; `kept`, if not empty, gets the values of the gates in rows from `row`.
+    `depth` is H, or 0 if h is zeros before the step.
     """
     width = lanes_of(gates)
     gate_span = span(units, width)
@@ -104,24 +106,25 @@ def blocks_of_step(
         block = last - 1 - place if turn & 1 else first + place
         apart = min(width, gate_span - block * width)
         g = g_row * g_stride + (block - first) * 4 * width
-        panel_product(
-            hidden,
-            h_from * units,
-            units,
-            1,
-            count,
-            recurrent,
-            block * 4 * width * units,
-            (block + onward) * 4 * width * units,
-            units,
-            gates,
-            g,
-            g_stride,
-            gates,
-            g,
-            g_stride,
-            4 * apart,
-        )
+        if depth:
+            panel_product(
+                hidden,
+                h_from * units,
+                units,
+                1,
+                count,
+                recurrent,
+                block * 4 * width * units,
+                (block + onward) * 4 * width * units,
+                units,
+                gates,
+                g,
+                g_stride,
+                gates,
+                g,
+                g_stride,
+                4 * apart,
+            )
         unit = block * width
         for n in range(count):
             pointwise(
@@ -186,6 +189,8 @@ def split_steps(
     wide = 4 * width * (end - begin)
     steps = len(batch_sizes)
     count = batch_sizes[0]
+    # for BPTT nothing is left out: `kernels.lstm.forward` multiplies zeros too
+    first_depth = START if len(kept) == 0 and are_zeros(hidden, START, units, units, count) else units
     t = 0  # next step
     row = 0  # of x, at step t
     chunk_end = 0  # first step whose inputs are not in scratch yet
@@ -205,9 +210,10 @@ def split_steps(
         alive = batch_sizes[t]
         h_to = count + row
         h_from = h_to - (batch_sizes[t - 1] if t else count)
+        depth = units if t else first_depth
         blocks_of_step(
             *(scratch, row - chunk_row, wide, hidden, h_from, h_to, units, recurrent, cells, h_from, h_to, stride),
-            *(kept, row, alive, begin, end, t),
+            *(kept, row, alive, begin, end, t, depth),
         )
         if not alone and t < steps - 1:  # who has the last one only is waited for anyhow
             publish(progress, mine * PROGRESS_STRIDE, t + 1)
@@ -219,7 +225,7 @@ def split_steps(
                     inputs_of_blocks(x, row, alive, features, packed, bias, own, theirs, units, first, last)
                     blocks_of_step(
                         *(own, 0, theirs, hidden, h_from, h_to, units, recurrent, cells, h_from, h_to, stride),
-                        *(kept, row, alive, first, last, 0),
+                        *(kept, row, alive, first, last, 0, depth),
                     )
         row += alive
         t += 1

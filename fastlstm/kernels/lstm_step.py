@@ -22,6 +22,7 @@ from ._jit import jit, jit_inner
 from .chunks import chunk_is_there, put_up, say_made, take, wait_for_all
 from .gates import span
 from .gemm import START, rows_by_panels
+from .lstm import are_zeros
 from .lstm_batch import part_of_batch
 from .lstm_split import PROGRESS_STRIDE, blocks_of_step, inputs_of_blocks, split_steps
 from .lstm_task import (
@@ -146,9 +147,10 @@ def _chunk(task, like, chunk):
                 gates[n * wide + g - first * 4 * width] = x[ids[n] * wide + g]
     hidden, cells = at_address(like, task[HIDDEN], 0), at_address(like, task[CELLS], 0)
     recurrent, kept = at_address(like, task[RECURRENT], 0), at_address(like, task[GATES], 0)
+    depth = START if are_zeros(hidden, now * count * units, units, units, count) else units
     blocks_of_step(
         *(gates, 0, wide, hidden, now * count, (1 - now) * count, units, recurrent, cells, 0, 0, stride),
-        *(kept, 0, count, first, last, now),
+        *(kept, 0, count, first, last, now, depth),
     )
 
 

@@ -74,7 +74,7 @@ class Dense(Layer):
         self.units = size("Dense", "units", units)
         self.activation: Activation = activation or "linear"
         self.use_bias = use_bias
-        self._weights: _Weights | None = None
+        self._weights: list[_Weights] = []  # none, or the one that all calls use
 
     @property
     def features_out(self) -> int:
@@ -99,15 +99,15 @@ class Dense(Layer):
         return int(tensors["weight"].shape[1]) if "weight" in tensors and tensors["weight"].ndim == 2 else 0
 
     def changed(self) -> None:
-        self._weights = None
+        self._weights = []  # who packs the old ones just now leaves them in the old list
 
     def packed(self) -> _Weights:
-        weights = self._weights
-        if weights is None:
+        kept = self._weights
+        if not kept:
             weight = self.params["weight"]
             bias = self.params["bias"] if self.use_bias else None
-            weights = self._weights = _Weights(panels_of(weight.T), padded_bias(bias, self.units, self.dtype))
-        return weights
+            kept.append(_Weights(panels_of(weight.T), padded_bias(bias, self.units, self.dtype)))
+        return kept[0]
 
     def forward(self, x: Packed, run: Run, *, linear: bool = False) -> tuple[Packed, _Cache | None]:
         """Return the output; with `linear`, the values before the activation, for a loss that fuses with it."""

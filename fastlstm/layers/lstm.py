@@ -114,7 +114,7 @@ class LSTM(Layer):
         self.dropout = dropped("LSTM", "dropout", dropout)
         self.recurrent_dropout = dropped("LSTM", "recurrent_dropout", recurrent_dropout)
         self.unit_forget_bias = unit_forget_bias
-        self._weights: Weights | None = None
+        self._weights: list[Weights] = []  # none, or the one that all calls use
         self._folded: tuple[Weights, object, NDArray[Any]] | None = None
         self._led = Led()
         self.stride = stride_of(self.units, self.dtype)
@@ -161,21 +161,21 @@ class LSTM(Layer):
         return int(weight.shape[1]) if weight is not None and weight.ndim == 2 else 0
 
     def changed(self) -> None:
-        self._weights = self._folded = None
+        self._weights, self._folded = [], None  # who packs the old ones just now leaves them in the old list
         self._led.forget_weights()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_weights": None, "_folded": None}  # packed anew, in memory of the copy's own
+        return self.__dict__ | {"_weights": [], "_folded": None}  # packed anew, in memory of the copy's own
 
     # --- the kernels' layout ------------------------------------------------------------------------------------
 
     def packed(self) -> Weights:
-        weights = self._weights
-        if weights is None:
+        kept = self._weights
+        if not kept:
             p = self.params
             parts = p["weight_ih_l0"], p["weight_hh_l0"], p["bias_ih_l0"] + p["bias_hh_l0"]
-            weights = self._weights = Weights(*(in_blocks(part, self.units) for part in parts))
-        return weights
+            kept.append(Weights(*(in_blocks(part, self.units) for part in parts)))
+        return kept[0]
 
     @staticmethod
     def foldable(x: Packed) -> Lookup | None:

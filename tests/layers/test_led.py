@@ -156,3 +156,38 @@ def test_batches_of_many_lengths_are_led(rng):
 )
 def test_what_may_be_led(shape, threads, led):
     assert bool(ways_for(shape, -(-shape[3] // 16), threads, False)) == led
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
+def test_weights_that_are_not_finite_give_the_same_by_every_way(count, rng, monkeypatch):
+    """Where h0 is zeros no way multiplies it: zero times infinity would be NaN, by some of them."""
+    monkeypatch.setattr(led, "_HOLDS", (0.0, 0.0))
+    lstm = fl.LSTM(96, return_sequences=True)
+    lstm.build(64)
+    weights = lstm.state_dict()
+    weights["weight_hh_l0"][3, 5] = np.inf
+    lstm.load_state_dict(weights)
+    x = rng.standard_normal((count, 40, 64)).astype(np.float32)
+    fl.set_num_threads(1)
+    expected = lstm(x)
+    fl.set_num_threads(2)
+    for _ in range(40):
+        np.testing.assert_array_equal(lstm(x), expected)
+
+
+def test_weights_that_change_while_others_pack_them_are_not_the_old_ones(monkeypatch):
+    lstm = fl.LSTM(8)
+    lstm.build(4)
+    old, new = lstm.state_dict(), {name: 2 * value for name, value in lstm.state_dict().items()}
+    pack = fl.layers.lstm.in_blocks
+
+    def slow(part, units):
+        packed = pack(part, units)
+        if lstm.params["weight_hh_l0"][0, 0] == old["weight_hh_l0"][0, 0]:
+            lstm.load_state_dict(new)  # as by another thread
+        return packed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fl.layers.lstm, "in_blocks", slow)
+        lstm.packed()
+    np.testing.assert_array_equal(lstm.packed().recurrent, pack(new["weight_hh_l0"], 8))
