@@ -190,4 +190,5 @@ def test_weights_that_change_while_others_pack_them_are_not_the_old_ones(monkeyp
     with monkeypatch.context() as patched:
         patched.setattr(fl.layers.lstm, "in_blocks", slow)
         lstm.packed()
+    np.testing.assert_array_equal(lstm.packed().input, pack(new["weight_ih_l0"], 8))
     np.testing.assert_array_equal(lstm.packed().recurrent, pack(new["weight_hh_l0"], 8))
