@@ -122,10 +122,10 @@ def pack_gates_transposed(w, n, units, packed, begin, end):
 
 
 @jit
-def unpack_gates(packed, k, units, w, begin, end):
+def unpack_gates(packed, first_column, stride, k, units, w, begin, end):
     """Copy the blocks `begin` to `end` of rows in the order of the columns of `gates` into torch's order.
 
-    packed  (4 * S * K,)  float, in
+    packed  (any,)        float, in: row r of 4 * S begins at element ``r * stride + first_column``
     w       (4H * K,)     float, out
     """
     width = lanes_of(packed)
@@ -133,7 +133,7 @@ def unpack_gates(packed, k, units, w, begin, end):
         apart = min(width, span(units, width) - first)
         for gate in range(4):
             for unit in range(first, min(first + width, units)):
-                source = (first * 4 + gate * apart + unit - first) * k
+                source = (first * 4 + gate * apart + unit - first) * stride + first_column
                 target = (gate * units + unit) * k
                 for c in range(0, k, width):
                     if c + width <= k:

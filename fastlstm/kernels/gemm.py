@@ -337,19 +337,26 @@ def scratch_size(n: int, dtype) -> int:
 
 
 @jit_inner
-def _pack_block(b, b_stride, b_rows, first, k, n, packed, place):
-    """Pack the rows `first` to ``first + k`` of B into panels at ``packed[place:]``."""
+def _pack_block(b, b_stride, b_rows, n, c, c_stride, c_rows, beside, first, k, packed, place):
+    """Pack the rows `first` to ``first + k`` of B, and those of C beside them, into panels at ``packed[place:]``."""
     lanes = lanes_of(packed)
     width = COLUMNS * lanes
-    for c in range(0, n, width):
+    for panel in range(0, n + beside, width):
         for r in range(first, first + k):
-            source = (b_rows[r] if len(b_rows) else r) * b_stride + c
-            for v in range(0, width, lanes):
-                if c + v + lanes <= n:
-                    store(packed, place + v, load(b, source + v))
+            from_b = (b_rows[r] if len(b_rows) else r) * b_stride
+            from_c = (c_rows[r] if len(c_rows) else r) * c_stride
+            for column in range(panel, panel + width, lanes):
+                over = column - n  # column of C
+                if over + lanes <= 0:
+                    store(packed, place, load(b, from_b + column))
+                elif over >= 0:
+                    left = beside - over
+                    store(packed, place, load(c, from_c + over) if left >= lanes else load_n(c, from_c + over, left))
                 else:
-                    store(packed, place + v, load_n(b, source + v, n - c - v))
-            place += width
+                    store(packed, place, load_n(b, from_b + column, -over))
+                    count = min(lanes + over, beside)
+                    store_n(packed, place - over, load_n(c, from_c, count), count)
+                place += lanes
 
 
 @jit_inner
@@ -371,37 +378,42 @@ def _pack_columns(a, i, a_stride, k, columns, packed, place, sums, m):
 
 
 @jit
-def product_over_rows(a, a_stride, b, b_stride, b_rows, rows, out, n, sums, add, scratch, begin, end):
-    """Write ``out[m] = sum over r of a[r, m] * b[b_rows[r]]``, and ``sums[m] = sum over r of a[r, m]``.
+def product_over_rows(
+    a, a_stride, b, b_stride, b_rows, n, c, c_stride, c_rows, beside, rows, out, sums, add, scratch, begin, end
+):
+    """Write ``out[m] = sum over r of a[r, m] * [b[b_rows[r]], c[c_rows[r]]]``, and ``sums[m] = sum over r of a[r, m]``.
 
     The product A transposed times B that every weight gradient is, and the bias gradient on the way; for the columns
-    m of A from `begin` to `end`.
+    m of A from `begin` to `end`. Beside B there may be a C: A is packed once for both.
 
     a        (rows, A)    float, in; row r begins at element ``r * a_stride``
     b        (any, N)     float, in; row r begins at element ``r * b_stride``
     b_rows   (rows,)      int64, in: which row of B goes with row r of A; of length 0: the same row
-    out      (A, N)       float, out
+    c        (any, C)     float, in; like `b`, with `c_stride` and `c_rows`; C is `beside`, and may be 0
+    out      (A, N + C)   float, out
     sums     (A,)         float, out; of length 0: not wanted
     add      whether to add to what is in `out` and `sums`
-    scratch  (S,)         float, overwritten; S = `scratch_size`; one for each core
+    scratch  (S,)         float, overwritten; S = `scratch_size` of N + C; one for each core
     """
     a = a.reshape(-1)
     b = b.reshape(-1)
+    c = c.reshape(-1)
     out = out.reshape(-1)
+    both = n + beside
     width = COLUMNS * lanes_of(out)
     right = width
-    left = right + (n + width - 1) // width * width * ROW_BLOCK
-    full = (n + width // 2 - 1) // width  # panels, but for a last one that is half empty or more
-    for c in range(width):
-        scratch[c] = 0.0
+    left = right + (both + width - 1) // width * width * ROW_BLOCK
+    full = (both + width // 2 - 1) // width  # panels, but for a last one that is half empty or more
+    for column in range(width):
+        scratch[column] = 0.0
     for m in range(begin, begin if add else end):
-        for c in range(0 if rows else n):  # an empty sum
-            out[m * n + c] = 0.0
+        for column in range(0 if rows else both):  # an empty sum
+            out[m * both + column] = 0.0
         if len(sums):
             sums[m] = 0.0
     for first in range(0, rows, ROW_BLOCK):
         k = min(ROW_BLOCK, rows - first)
-        _pack_block(b, b_stride, b_rows, first, k, n, scratch, right)
+        _pack_block(b, b_stride, b_rows, n, c, c_stride, c_rows, beside, first, k, scratch, right)
         for m_first in range(begin, end, _LEFT_COLUMNS):
             m_last = min(m_first + _LEFT_COLUMNS, end)
             _pack_columns(a, first * a_stride + m_first, a_stride, k, m_last - m_first, scratch, left, sums, m_first)
@@ -411,24 +423,27 @@ def product_over_rows(a, a_stride, b, b_stride, b_rows, rows, out, n, sums, add,
                 i = left + m - m_first
                 for p in range(full):
                     j = right + p * k * width
-                    o = m * n + p * width
-                    rest = n - p * width
+                    o = m * both + p * width
+                    rest = both - p * width
                     if first == 0 and not add:
                         zeros = SAME_FOR_ALL  # they stand at the start of scratch
                         _tile(
                             *(height, scratch, i, _ACROSS, _LEFT_COLUMNS, scratch, j, k),
-                            *(scratch, zeros, SAME_FOR_ALL, out, o, n, rest),
+                            *(scratch, zeros, SAME_FOR_ALL, out, o, both, rest),
                         )
                     else:
-                        _tile(height, scratch, i, _ACROSS, _LEFT_COLUMNS, scratch, j, k, out, o, n, out, o, n, rest)
+                        _tile(
+                            *(height, scratch, i, _ACROSS, _LEFT_COLUMNS, scratch, j, k),
+                            *(out, o, both, out, o, both, rest),
+                        )
                 m += height
-            if full * width < n:
+            if full * width < both:
                 j = right + full * k * width
-                o = m_first * n + full * width
-                start, s, start_stride = out, o, n
+                o = m_first * both + full * width
+                start, s, start_stride = out, o, both
                 if first == 0 and not add:
                     start, s, start_stride = scratch, SAME_FOR_ALL, SAME_FOR_ALL
                 panel_product(
                     *(scratch, left, _ACROSS, _LEFT_COLUMNS, m_last - m_first, scratch, j, j, k),
-                    *(start, s, start_stride, out, o, n, n - full * width),
+                    *(start, s, start_stride, out, o, both, both - full * width),
                 )

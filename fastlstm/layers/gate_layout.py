@@ -50,13 +50,14 @@ def in_panels(weight: NDArray[Any], units: int, take: Any, *key: Any) -> NDArray
     return out
 
 
-def in_torchs_order(blocks: NDArray[Any], units: int, out: NDArray[Any]) -> NDArray[Any]:
-    """Write the rows (4 * S, K) of a gradient in blocks to `out` (4H, K), and return it."""
+def in_torchs_order(blocks: NDArray[Any], units: int, out: NDArray[Any], first_column: int = 0) -> NDArray[Any]:
+    """Write the rows (4 * S, any) of a gradient in blocks to `out` (4H, K), from this column on, and return it."""
+    stride = blocks.size // len(blocks)
     team.share(
         gates.unpack_gates,
-        *(blocks.reshape(-1), out.size // (4 * units), units, out.reshape(-1)),
+        *(blocks.reshape(-1), first_column, stride, out.size // (4 * units), units, out.reshape(-1)),
         count=4 * stride_of(units, out.dtype) // gemm.panel_width(out.dtype),
-        cost=NS_PER_COPY * blocks.size,
+        cost=NS_PER_COPY * out.size,
     )
     return out
 

@@ -13,7 +13,7 @@ from ..kernels.lstm_back import backward as back_through_time
 from . import shared_units
 from .base import Gradients, OfTable, Run
 from .gate_layout import in_panels, in_torchs_order, rows_in_torchs_order
-from .products import SAME_ROWS, gradient_of_weight, padded_bias, times
+from .products import SAME_ROWS, better_together, gradient_of_weight, padded_bias, times
 from .recurrent_dropout import backward_masked, forward_masked
 
 if TYPE_CHECKING:
@@ -152,13 +152,21 @@ def backward(
     if few:  # to turn them into torch's order is less than to turn the gradients
         out = take(layer, "rows", shape=(x.total, 4 * units), dtype=dtype)
         left = left_hh = rows_in_torchs_order(gates, units, out)
-    dw_ih, db = gradient_of_weight(left, inputs, SAME_ROWS, run, layer, "ih", sums=True)
-    dw_hh, _ = gradient_of_weight(left_hh, before, _rows_before(x), run, layer, "hh", sums=False)
+    rows_before, features = _rows_before(x), inputs.shape[1]
+    if x.lookup is None and not few and better_together(features + units, dtype):
+        dw_ih, db = gradient_of_weight(
+            gates, inputs, SAME_ROWS, run, layer, "both", sums=True, beside=(before, rows_before)
+        )
+        dw_hh, first_of_hh = dw_ih, features
+    else:
+        dw_ih, db = gradient_of_weight(left, inputs, SAME_ROWS, run, layer, "ih", sums=True)
+        dw_hh, _ = gradient_of_weight(left_hh, before, rows_before, run, layer, "hh", sums=False)
+        first_of_hh = 0
     gradients = {"weight_ih_l0": dw_ih, "weight_hh_l0": dw_hh, "bias_ih_l0": db}
     if not few:
         for name, blocks in gradients.items():
             out = take(layer, name, shape=layer.params[name].shape, dtype=dtype)
-            gradients[name] = in_torchs_order(blocks, units, out)
+            gradients[name] = in_torchs_order(blocks, units, out, first_of_hh if name == "weight_hh_l0" else 0)
     gradients["bias_hh_l0"] = gradients["bias_ih_l0"]  # equation 0: both are added alike
 
     columns = in_panels(layer.params["weight_ih_l0"], units, take, layer, "input")

@@ -10,13 +10,25 @@ from ..kernels import gemm, team
 from ..kernels.scratch import aligned
 from .base import Run
 
-__all__ = ["NS_PER_COPY", "SAME_ROWS", "gradient_of_weight", "padded_bias", "panels_of", "panels_size", "times"]
+__all__ = [
+    "NS_PER_COPY",
+    "SAME_ROWS",
+    "better_together",
+    "gradient_of_weight",
+    "padded_bias",
+    "panels_of",
+    "panels_size",
+    "times",
+]
 
 SAME_ROWS = np.empty(0, np.int64)
 """For `gradient_of_weight`: row r of one operand goes with row r of the other."""
 
 NS_PER_COPY = 0.7
 """Estimate for one core and element of a matrix that is packed or turned."""
+
+_TOGETHER = 768 << 10
+"""Bytes of two right operands' packed blocks that the L2 cache holds beside what else it has to."""
 
 _NS_PER_FLOP = 0.01
 """Estimate for one core; it only decides from which size on a product is shared."""
@@ -57,28 +69,41 @@ def times(a: NDArray[Any], panels: NDArray[Any], bias: NDArray[Any], out: NDArra
 
 
 def gradient_of_weight(
-    a: NDArray[Any], b: NDArray[Any], b_rows: NDArray[np.int64], run: Run, *key: Hashable, sums: bool, add: bool = False
+    a: NDArray[Any],
+    b: NDArray[Any],
+    b_rows: NDArray[np.int64],
+    run: Run,
+    *key: Hashable,
+    sums: bool,
+    add: bool = False,
+    beside: tuple[NDArray[Any], NDArray[np.int64]] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return ``a.T @ b[b_rows]`` and, with `sums`, ``a.sum(axis=0)`` (else an empty array).
 
     `a` is (M, A), `b` (any, N); the results lie in the run's scratch under `key`. With `add` they are added to those of
-    the last call with this key.
+    the last call with this key. The product with another right operand and its rows may stand `beside` the first's.
     """
     rows, columns = a.shape
-    n = b.shape[1]
-    out = run.scratch.take(*key, "product", shape=(columns, n), dtype=a.dtype)
+    n, (c, c_rows) = b.shape[1], (b, SAME_ROWS) if beside is None else beside
+    more = 0 if beside is None else c.shape[1]
+    out = run.scratch.take(*key, "product", shape=(columns, n + more), dtype=a.dtype)
     total = run.scratch.take(*key, "sums", shape=(columns if sums else 0,), dtype=a.dtype)
-    cost = 2 * _NS_PER_FLOP * rows * columns * n
-    size = gemm.scratch_size(n, a.dtype)
+    cost = 2 * _NS_PER_FLOP * rows * columns * (n + more)
+    size = gemm.scratch_size(n + more, a.dtype)
     each = [
         run.scratch.take("product scratch", part, shape=(size,), dtype=a.dtype)
         for part in range(team.threads_for(cost, columns))
     ]
     team.share(
         gemm.product_over_rows,
-        *(a, columns, b, n, b_rows, rows, out, n, total, add),
+        *(a, columns, b, n, b_rows, n, c, c.shape[1], c_rows, more, rows, out, total, add),
         count=columns,
         cost=cost,
         each=each,
     )
     return out, total
+
+
+def better_together(columns: int, dtype: np.dtype[Any]) -> bool:
+    """Tell whether right operands of so many columns in all should stand beside each other in `gradient_of_weight`."""
+    return gemm.ROW_BLOCK * columns * dtype.itemsize <= _TOGETHER

@@ -40,14 +40,22 @@ def product(a, b, bias, parts=None):
     return out
 
 
-def over_rows(a, b, b_rows=SAME_ROWS, parts=None, want_sums=True, before=None):
-    """Return ``a.T @ b[b_rows]`` and the column sums of a, columns of a computed in parts; added to `before`."""
-    (rows, m), n = a.shape, b.shape[1]
+def over_rows(a, b, b_rows=SAME_ROWS, parts=None, want_sums=True, before=None, beside=None):
+    """Return ``a.T @ b[b_rows]`` and the column sums of a, columns of a computed in parts; added to `before`.
+
+    With another right operand and its rows `beside` the first: both products side by side.
+    """
+    (rows, m), first = a.shape, b.shape[1]
+    c, c_rows = beside or (b[:, :0].copy(), SAME_ROWS)
+    n, more = first + c.shape[1], c.shape[1]
     out, sums = before or (np.full((m, n), np.nan, a.dtype), np.full(m if want_sums else 0, np.nan, a.dtype))
     scratch = np.full(gemm.scratch_size(n, a.dtype), np.nan, a.dtype)
     parts = parts or [0, m]
     for begin, end in pairwise(parts):
-        gemm.product_over_rows(a, m, b, n, b_rows, rows, out, n, sums, before is not None, scratch, begin, end)
+        gemm.product_over_rows(
+            *(a, m, b, first, b_rows, first, c, more, c_rows, more, rows, out, sums, before is not None),
+            *(scratch, begin, end),
+        )
     return out, sums
 
 
@@ -184,6 +192,27 @@ def test_sums_are_left_out_where_not_wanted(dtype, rng):
     out, sums = over_rows(a, b, want_sums=False)
     assert len(sums) == 0
     assert_bitwise_equal(out, over_rows(a, b)[0])
+
+
+@given(
+    shape=st.tuples(st.integers(0, 300), st.integers(1, 60), st.integers(1, 90), st.integers(1, 90)),
+    picks=st.tuples(st.booleans(), st.booleans()),
+    seed=st.integers(0, 2**16),
+    dtype=strategies.float_types(),
+)
+def test_right_operands_beside_each_other_give_the_bits_of_each_alone(shape, picks, seed, dtype):
+    rows, m, n, more = shape
+    rng = np.random.default_rng(seed)
+    a = rng.standard_normal((rows, m)).astype(dtype)
+    operands = []
+    for columns, picked in zip((n, more), picks, strict=True):
+        b = rng.standard_normal((rows + 3, columns)).astype(dtype)
+        operands.append((b, rng.integers(0, rows + 3, rows) if picked else SAME_ROWS))
+    out, sums = over_rows(a, *operands[0], beside=operands[1])
+    for (b, b_rows), product in zip(operands, (out[:, :n], out[:, n:]), strict=True):
+        alone, sums_alone = over_rows(a, b, b_rows)
+        assert_bitwise_equal(product, alone)
+        assert_bitwise_equal(sums, sums_alone)
 
 
 def test_a_product_over_no_rows_is_zero(dtype):

@@ -154,7 +154,9 @@ def test_unpacking_gates_undoes_packing(units, k, dtype):
     rows = packed.reshape(blocks, k, 4 * lanes).transpose(0, 2, 1).reshape(-1)  # as columns of `gates`: (4 * S, K)
     assert not rows[4 * layout.span_of(units, lanes) * k :].any()
     back = np.full_like(w, np.nan)
-    layout.unpack_gates(rows[: 4 * layout.span_of(units, lanes) * k].copy(), k, units, back.reshape(-1), 0, blocks)
+    wide = np.full((4 * layout.span_of(units, lanes), k + 3), np.nan, dtype)
+    wide[:, 2:-1] = rows[: len(wide) * k].reshape(-1, k)
+    layout.unpack_gates(wide.reshape(-1), 2, k + 3, k, units, back.reshape(-1), 0, blocks)
     assert_bitwise_equal(back, w)
 
 
