@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..simd.denormals import flush, restore
 from ..simd.host import REGISTERS
 from ..simd.tile import (
     COLUMNS,
@@ -323,11 +324,12 @@ def product(a, a_stride, packed, k, bias, out, out_stride, n, begin, end):
     bias    (P * 4L,)        float, in: the start of every row, zeros beyond N
     out     (M, N)           float, out; row r begins at element ``r * out_stride``
     """
-    only = START
+    mode, only = flush(), START
     rows_by_panels(
         *(a.reshape(-1), only, only, a_stride, _ONE_GROUP, packed, k, bias),
         *(out.reshape(-1), only, out_stride, n, begin, end),
     )
+    restore(mode)
 
 
 def scratch_size(n: int, dtype) -> int:
@@ -395,6 +397,7 @@ def product_over_rows(
     add      whether to add to what is in `out` and `sums`
     scratch  (S,)         float, overwritten; S = `scratch_size` of N + C; one for each core
     """
+    mode = flush()
     a = a.reshape(-1)
     b = b.reshape(-1)
     c = c.reshape(-1)
@@ -447,3 +450,4 @@ def product_over_rows(
                     *(scratch, left, _ACROSS, _LEFT_COLUMNS, m_last - m_first, scratch, j, j, k),
                     *(start, s, start_stride, out, o, both, both - full * width),
                 )
+    restore(mode)

@@ -24,6 +24,7 @@ then nobody may read the upper lanes of its c and of the gradient of c, which ho
 A call handles the sequences from `begin` to `end` for all steps: cores share no state and never wait for each other.
 """
 
+from ..simd.denormals import flush, restore
 from ..simd.tile import ROWS
 from ..simd.vector import fma, lanes_of, load, splat, store, store_n
 from ._jit import jit, jit_inline, jit_inner
@@ -170,6 +171,7 @@ def forward(gates, hidden, cells, units, batch_sizes, recurrent, begin, end):
     hidden  rows 0 to N in; the others out
     cells   likewise
     """
+    mode = flush()
     stride = cells.shape[1]
     gates, hidden, cells = gates.reshape(-1), hidden.reshape(-1), cells.reshape(-1)
     count = batch_sizes[0]  # N, then the sequences of the step before
@@ -198,6 +200,7 @@ def forward(gates, hidden, cells, units, batch_sizes, recurrent, begin, end):
             )
         h_from = h_to
         count = batch_sizes[t]
+    restore(mode)
 
 
 @jit
@@ -242,6 +245,7 @@ def infer(
     scratch  (height * 4 * S,)    float, overwritten: the gate rows of a chunk. Then, of packed rows, its rows of x:
                                   (height * D,)
     """
+    mode = flush()
     count = batch_sizes[0]
     stride = len(cells) // count
     wide = 4 * span(units, lanes_of(scratch))
@@ -322,3 +326,4 @@ def infer(
             used += alive
             h_from = h_to
         t = after
+    restore(mode)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..simd.atomic import add, at_address, give_way, observe, publish, relax
+from ..simd.denormals import flush, restore
 from ..simd.vector import lanes_of
 from ._jit import jit
 from .gates import span
@@ -104,6 +105,7 @@ def infer_ahead(words, task, next_task, like, mine, until, looks):
     """Run all steps of a batch; the arguments are those of `kernels.lstm_step.take_steps` for a leader."""
     for word in range(len(next_task)):
         task[word] = next_task[word]
+    mode = flush()
     count, steps, units, stride, chunks = task[COUNT], task[STEPS], task[UNITS], task[STRIDE], task[CHUNKS]
     hidden = at_address(like, task[HIDDEN], (1 + steps) * count * units)
     cells = at_address(like, task[CELLS], count * stride)
@@ -145,4 +147,5 @@ def infer_ahead(words, task, next_task, like, mine, until, looks):
         waited += 1
         if waited % LOOKS_A_WAY == 0:
             give_way()
+    restore(mode)
     return True

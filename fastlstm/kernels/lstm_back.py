@@ -1,5 +1,6 @@
 """LSTM: BPTT over packed rows. Letters, arrays and numbers of equations as in ``kernels/lstm.py``."""
 
+from ..simd.denormals import flush, restore
 from ..simd.tile import COLUMNS
 from ..simd.vector import fma, lanes_of, load, splat, store
 from ._jit import jit, jit_inline, jit_inner
@@ -96,6 +97,7 @@ def backward(gates, dy, units, batch_sizes, cells, dc, transposed, dh, begin, en
     transposed  W_hh as the right operand over gates, see `kernels.gates.pack_gates_transposed`
     dh          (N, B * L)  float, overwritten; zeros for padding units stay
     """
+    mode = flush()
     width = lanes_of(gates)
     gate_span = span(units, width)
     wide = 4 * gate_span
@@ -140,3 +142,4 @@ def backward(gates, dy, units, batch_sizes, cells, dc, transposed, dh, begin, en
                         *(cells, (h_from + n) * stride + block, (h_to + n) * stride + block),
                         *(dc, d, load(dh, d), gates, g, dc, d),
                     )
+    restore(mode)

@@ -15,6 +15,7 @@ Letters and arrays as in ``kernels/lstm.py``.
 import numpy as np
 
 from ..simd.atomic import observe, publish, relax
+from ..simd.denormals import flush, restore
 from ..simd.tile import COLUMNS
 from ..simd.vector import lanes_of, load
 from ._jit import jit, jit_inner
@@ -182,6 +183,7 @@ def split_steps(
     end,
 ):
     """Do what `forward_split` does, for a kernel that it is a part of: arrays are 1-D."""
+    mode = flush()
     width = lanes_of(scratch)
     parts = len(bounds) - 1
     mine = _number_of(bounds, begin)
@@ -229,6 +231,7 @@ def split_steps(
                     )
         row += alive
         t += 1
+    restore(mode)
 
 
 @jit
@@ -321,6 +324,7 @@ def backward_split(
     progress    (P * 16,) int64      zeros at the start
     scratch     (N * B * L,)   float, overwritten; zeros at first for padding units
     """
+    mode = flush()
     stride = cells.shape[1]
     steps = len(batch_sizes)
     total = dy.shape[0]
@@ -358,3 +362,4 @@ def backward_split(
                     )
         next_row = row
         back += 1
+    restore(mode)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..simd.atomic import at_address, observe, publish
+from ..simd.denormals import flush, restore
 from ..simd.vector import lanes_of
 from ._jit import jit, jit_inner
 from .chunks import chunk_is_there, put_up, say_made, take, wait_for_all
@@ -200,6 +201,7 @@ def _part_of_sequences(task, like, part):
 @jit_inner
 def _take_chunks(words, task, like, mine):
     """Take chunks until none is left, beginning with one's own."""
+    mode = flush()
     part, left = take(words, task, mine)
     while left > 0:
         chunk = left - 1 if task[NOW] else task[CHUNKS] - left
@@ -213,6 +215,7 @@ def _take_chunks(words, task, like, mine):
             _chunk(task, like, part * task[CHUNKS] + chunk)
         say_made(words, part)
         part, left = take(words, task, mine)
+    restore(mode)
 
 
 @jit
