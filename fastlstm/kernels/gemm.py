@@ -13,6 +13,7 @@ Letters: M rows, K the summed index, N columns, P = ceil(N / 4L) panels. Arrays 
 with the offset of their first element and their strides in elements, so that one kernel serves A and A transposed.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,7 @@ _ACROSS = np.int64(1)
 """The stride of the rows of a transposed left operand, whose step along k is no literal."""
 
 
+@lru_cache(maxsize=16)
 def panel_width(dtype) -> int:
     """Return the columns of one packed panel for arrays of `dtype`: 4 registers."""
     return COLUMNS * REGISTERS.lanes(dtype.itemsize)
@@ -332,6 +334,7 @@ def product(a, a_stride, packed, k, bias, out, out_stride, n, begin, end):
     restore(mode)
 
 
+@lru_cache(maxsize=256)
 def scratch_size(n: int, dtype) -> int:
     """Return the elements of scratch that one core needs in `product_over_rows` for N = `n`."""
     width = panel_width(dtype)

@@ -333,8 +333,10 @@ def get_num_threads() -> int:
 
 def threads_for(cost: float, count: int) -> int:
     """Return the number of parts, for now, for work of `cost` nanoseconds that can be cut into `count` pieces."""
+    if cost < SERIAL_BELOW and cost < _SERIAL_ALWAYS:
+        return 1
     parts = min(_threads, count)
-    if parts <= 1 or (cost < SERIAL_BELOW and cost < _SERIAL_ALWAYS):
+    if parts <= 1:
         return 1
     if cost < parts * SERIAL_BELOW / 4:  # the caller gives out parts one by one: on many cores, few and large ones
         parts = min(parts, max(2, int(4 * cost / SERIAL_BELOW)))
@@ -379,7 +381,10 @@ def share(
     parts = threads_for(cost, count) if each is None else len(each)
     team = _team
     if parts == 1 or team.busy:
-        kernel(*args, *(() if each is None else (each[0],)), 0, count)
+        if each is None:
+            kernel(*args, 0, count)
+        else:
+            kernel(*args, each[0], 0, count)
         return
     team.busy = True
     try:
