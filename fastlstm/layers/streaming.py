@@ -67,6 +67,8 @@ class _LSTMStepper:
         self._state = self._cells.reshape(-1), layer.units, np.array([batch])
         self._cut = shared_units.StepCut(0, 1, 1, 0.0)
         self._leader = team.Leader(take_steps, (take_steps,), layer.dtype)
+        self._halves: tuple[Array, Array] = (self._hidden[0], self._hidden[1])
+        self._alone: tuple[Any, ...] | None = None  # weights; a call's arguments from the ids on, for either half
         self._task: tuple[object, object, Array, Array] | None = None  # weights, table; their task, and x or ids for it
 
     @property
@@ -74,7 +76,7 @@ class _LSTMStepper:
         return {"h": self._hidden[self._now], "c": self._cells[:, : self.lstm.units]}
 
     def __call__(self, rows: Array) -> Array:
-        lstm, batch, now = self.lstm, self._batch, self._now
+        lstm, now = self.lstm, self._now
         weights = lstm.packed()
         if self.embedding is None:
             x, ids, features = rows, self._no_ids, self._input[2]
@@ -82,15 +84,21 @@ class _LSTMStepper:
             ids, features = self.embedding.take_ids(rows), 0
             x = lstm.folded(self.embedding.params["weight"], self.embedding.edition)
         if self._cut.threads != team.get_num_threads():
-            self._cut = shared_units.cut_of_step(batch, lstm.units, features, lstm.dtype.itemsize)
+            self._cut = shared_units.cut_of_step(self._batch, lstm.units, features, lstm.dtype.itemsize)
         if self._cut.cores > 1:
             self._share(x, ids, weights)
         else:
-            arguments = (x.ravel(), *self._input, ids, *self._before, now == 1, *self._state, *weights, batch)
-            kernels.infer(*arguments, self._gates, 0, batch)
+            alone = self._alone
+            if alone is None or alone[0] is not weights:
+                batch = self._batch
+                after_ids = (
+                    (*self._before, back, *self._state, *weights, batch, self._gates, 0, batch)
+                    for back in (False, True)
+                )
+                alone = self._alone = weights, *after_ids
+            kernels.infer(x.ravel(), *self._input, ids, *alone[1 + now])
         self._now = 1 - now
-        after: Array = self._hidden[1 - now]
-        return after
+        return self._halves[1 - now]
 
     def _share(self, x: Array, ids: Array, weights: Weights) -> None:
         """Take the step on several cores, each with some of the units."""
