@@ -142,7 +142,10 @@ def _step(
 
 @jit_inline
 def step_of_inference(gates, gate_row, stride, hidden, h_row, units, recurrent, cells, count, turn, depth):
-    """Take all `count` sequences one step on; h goes to the rows after those from `h_row`, c is overwritten."""
+    """Take all `count` sequences one step on; h goes to the rows after those from `h_row`, c is overwritten.
+
+    `depth` is H, or 0 if h is zeros before the step.
+    """
     _step(  # without a star, which would hide the literal: one step for all inference
         gates,
         gate_row,

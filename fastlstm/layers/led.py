@@ -143,8 +143,9 @@ class Led:
             kept.append(kind)
             return False
         entrant = kind.choose(ways, directions[0].hidden.dtype, cost)
-        done = entrant is not None and (cost < NEVER_ALONE or not entrant.leader.rests)
-        if done and entrant is not None:
+        if entrant is not None and cost >= NEVER_ALONE and entrant.leader.rests:
+            entrant = None
+        if entrant is not None:
             entrant.run(shape, directions, cost)
         kept.append(kind)
-        return done
+        return entrant is not None

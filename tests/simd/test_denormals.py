@@ -1,4 +1,4 @@
-"""No kernel leaves a denormal number behind, nor a thread in another mode than it came in."""
+"""The LSTM's kernels leave no denormal number behind, nor a thread in another mode than it came in."""
 
 import platform
 
