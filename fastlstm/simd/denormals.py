@@ -1,4 +1,4 @@
-"""Denormal numbers, the tiny ones below 1.2e-38 (float32) or 2.2e-308 (float64): kernels of products take and give zeros instead.
+"""Denormal numbers, below 1.2e-38 (float32) or 2.2e-308 (float64): kernels of products take and give zeros instead.
 
 Gates that are shut leave them behind, and CPUs crawl on them: a product takes from a fifth more time to many times as
 long. A thread's mode is its own: what a kernel was called with, it restores.
