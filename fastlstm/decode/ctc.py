@@ -279,7 +279,7 @@ def ctc_beam_search(
     """Find the label strings of greatest probability by prefix beam search.
 
     With fusion, hot words or a lexicon, make a :class:`CTCDecoder` once and call its ``decode``: this function
-    compiles them anew at every call.
+    compiles them again at every call.
 
     Parameters
     ----------
@@ -296,7 +296,8 @@ def ctc_beam_search(
     units, pruning, fusion, hot_words, lexicon
         See :class:`CTCDecoder`.
     workers : int, optional
-        Threads for a batch; by default one a core where the batch is large enough. Results do not depend on it.
+        Threads for a batch; by default as many as ``fl.set_num_threads`` allows, where it is large enough. Results do
+        not depend on it.
 
     Returns
     -------
@@ -393,10 +394,5 @@ def _greedy(matrix: NDArray[Any], decoder: CTCDecoder) -> CTCHypothesis:
     kept = path[first] != decoder.blank
     peaks = np.maximum.reduceat(best, first)[kept] if len(first) else best
     ids, starts, stops = path[first][kept].tolist(), first[kept].tolist(), ends[kept].tolist()
-    total = float(best.sum())
-    return CTCHypothesis(
-        score=total,
-        logprob=total,
-        finished=True,
-        **describe(ids, starts, stops, peaks.tolist(), decoder.units),
-    )
+    total, found = float(best.sum()), describe(ids, starts, stops, peaks.tolist(), decoder.units)
+    return CTCHypothesis(score=total, logprob=total, finished=True, **found)

@@ -54,7 +54,7 @@ def ctc_align(
     units : CTCUnits, optional
         The labels' texts; gives ``text`` and ``words``.
     workers : int, optional
-        Threads for a batch; by default one a core where the batch is large enough.
+        Threads for a batch; by default as many as ``fl.set_num_threads`` allows, where it is large enough.
 
     Returns
     -------

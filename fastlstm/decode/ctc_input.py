@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -12,9 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastlstm.decode.masks import refuse_masked
 from fastlstm.errors import DataError, OptionError, ShapeError
+from fastlstm.threads import get_num_threads
 
 TOLERATED = 1e-3
-"""How far above 0 a log-probability may lie before it is taken for a mistake; as in ``ctc_search.pxd``."""
+"""How far above 0 a log-probability may lie before it is taken for a mistake; as in ``src_cython/ctc/search.pxd``."""
 
 SERIAL_BELOW = 200_000
 """Numbers in a batch below which threads cost more than they bring."""
@@ -113,18 +113,13 @@ def check_int(owner: str, name: str, value: object, least: int, most: int) -> in
     return int(value)
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def map_sequences(
     work: Callable[[_Item], _Result], items: list[_Item], workers: int | None, owner: str, size: int
 ) -> list[_Result]:
     """Return ``work`` of each item, in order; on several threads where that pays for ``size`` numbers.
 
-    Threads live for one call only, so that nothing of ours stands in the way of a later ``fork``. An error names
-    its sequence.
+    There are ``workers`` threads, by default as many as ``set_num_threads`` allows. They live for one call only, so
+    that nothing of ours stands in the way of a later ``fork``. An error names its sequence.
     """
 
     def named(place: int) -> _Result:
@@ -133,9 +128,9 @@ def map_sequences(
         except DataError as error:
             raise DataError(f"sequence {place}: {error}") from error
 
-    team = cores() if workers is None else check_int(owner, "workers", workers, 1, 4096)
-    team = min(team, len(items))
-    if team <= 1 or (workers is None and size < SERIAL_BELOW):
+    threads = get_num_threads() if workers is None else check_int(owner, "workers", workers, 1, 4096)
+    threads = min(threads, len(items))
+    if threads <= 1 or (workers is None and size < SERIAL_BELOW):
         return [named(place) for place in range(len(items))]
-    with ThreadPoolExecutor(team) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(named, range(len(items))))

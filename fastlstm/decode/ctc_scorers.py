@@ -37,7 +37,7 @@ def _empty() -> _Int32:
 
 @dataclass(frozen=True, eq=False)
 class Scorers:
-    """All that the core reads besides the probabilities; see ``Scorers`` in ``src_cython/ctc_scorers.pxd``."""
+    """All that the core reads besides the probabilities; see ``Scorers`` in ``src_cython/ctc/scorers.pxd``."""
 
     kind: NDArray[np.uint8]
     lm_unit: int = NO_LM

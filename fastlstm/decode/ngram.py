@@ -16,7 +16,7 @@ UNSEEN = -100.0
 
 @dataclass(frozen=True, eq=False)
 class Automaton:
-    """The arrays of a back-off automaton (``src_cython/ngram_automaton.pxd``).
+    """The arrays of a back-off automaton (``src_cython/ctc/ngram_automaton.pxd``).
 
     Attributes
     ----------

@@ -20,7 +20,8 @@ from collections import Counter
 import numpy as np
 
 from fastlstm.errors import FastLSTMError
-from tests.decode.hostile_cases import SHARES, long
+from tests.decode.hostile_cases import SHARES
+from tests.decode.hostile_long import long
 
 KINDS = [kind for kind, share in SHARES.items() for _ in range(share)]
 LONG_EVERY = 5000
@@ -40,7 +41,7 @@ def run_case(number, seed):
     kind, turn = kind_of(number)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a warning out of NumPy is a case that nobody thought of
+            warnings.simplefilter("error")  # a warning out of NumPy is a case that was not thought of
             return kind(np.random.default_rng([seed, number]), turn)
     except FastLSTMError:
         return False

@@ -8,7 +8,7 @@ import pytest
 
 from fastlstm.decode.arpa import read_arpa
 from fastlstm.errors import DataError, ModelFileError
-from tests.decode import naive_ctc as naive
+from tests.naive import ctc as naive
 
 WORDS = ["a", "bee", "sea", "дом", "e\u00a0f", "gee"]
 

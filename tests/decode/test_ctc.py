@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fastlstm.decode.ctc import CTCDecoder, CTCPruning, CTCUnits, ctc_beam_search, ctc_greedy
 from fastlstm.errors import DataError, OptionError, ShapeError
-from tests.decode import naive_ctc as naive
+from tests.naive import ctc as naive
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABC"
 
@@ -312,7 +312,7 @@ def test_hostile_numbers_give_named_errors_or_sound_results(data):
     stream._beam.check()
     results = stream.finish(width)
     assert results
-    most = frames * math.log(labels) + 0.01  # every row may hold zeros throughout: nobody asks that it sums to 1
+    most = frames * math.log(labels) + 0.01  # every row may hold zeros throughout: it need not sum to 1
     assert all(h.logprob <= most for h in results)
     assert len({h.ids for h in results}) == len(results)
 

@@ -8,7 +8,7 @@ import pytest
 from fastlstm.decode.ctc import CTCUnits, ctc_beam_search
 from fastlstm.decode.ctc_align import ctc_align
 from fastlstm.errors import DataError, OptionError, ShapeError
-from tests.decode import naive_ctc as naive
+from tests.naive import ctc as naive
 
 
 def random_log_probs(rng, frames, labels, dtype=np.float64):

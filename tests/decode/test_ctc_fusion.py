@@ -9,7 +9,7 @@ import pytest
 from fastlstm.decode.arpa import read_arpa
 from fastlstm.decode.ctc import CTCDecoder, CTCFusion, CTCHotWords, CTCLexicon, CTCUnits, ctc_beam_search
 from fastlstm.errors import OptionError
-from tests.decode import naive_ctc as naive
+from tests.naive import ctc as naive
 
 CHARACTERS = CTCUnits(["", " ", "a", "b", "c"], delimiter=" ")
 PIECES = CTCUnits(["", "▁a", "b", "▁", "ab", "▁c", "c"], word_start="▁")

@@ -38,7 +38,7 @@ from fastlstm.decode import (
     viterbi,
 )
 from fastlstm.errors import DataError, FastLSTMError, OptionError
-from tests.decode import naive_ctc
+from tests.naive import ctc as naive_ctc
 
 ROUNDS, CALLS = 6, 60
 BYTES_A_CALL = 16
@@ -266,7 +266,7 @@ CALLS_BY_NAME = {
     "ctc, hot words": lambda arpa: decoded(CTCDecoder(30, units=UNITS, hot_words=CTCHotWords(["ab a", "c"]))),
     "ctc, a lexicon": lambda arpa: decoded(CTCDecoder(30, units=UNITS, lexicon=CTCLexicon(["a", "ab", "cab"]))),
     "ctc, every scorer": lambda arpa: decoded(every_scorer(arpa)),
-    "ctc, every scorer made anew": lambda arpa: lambda: every_scorer(arpa).decode(LOG_PROBS),
+    "ctc, every scorer made again": lambda arpa: lambda: every_scorer(arpa).decode(LOG_PROBS),
     "ctc, every scorer in chunks": lambda arpa: streamed(every_scorer(arpa), LOG_PROBS),
     "ctc, every scorer, NaN": lambda arpa: streamed(every_scorer(arpa), BAD_VALUE, DataError),
     "ctc, scorers of the wrong kind": lambda arpa: raising(

@@ -12,7 +12,7 @@ import pytest
 from fastlstm.decode.sampling import OptionFields, greedy, log_probabilities, sample, sample_scored
 from fastlstm.decode.sampling_options import SamplingOptions
 from fastlstm.errors import DataError
-from tests.decode import naive_sampling as naive
+from tests.naive import sampling as naive
 
 FILTERS = [
     {"temperature": 0.7},

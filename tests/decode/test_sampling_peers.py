@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fastlstm.decode.sampling import log_probabilities
-from tests.decode import naive_sampling as naive
 from tests.decode.test_sampling import KINDS, row_of
+from tests.naive import sampling as naive
 
 torch = pytest.importorskip("torch")
 hf = pytest.importorskip("transformers.generation.logits_process")

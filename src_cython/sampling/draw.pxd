@@ -6,8 +6,8 @@ say which block it falls in; only that one is walked.
 
 from libc.math cimport INFINITY, isinf
 
-from _edits cimport to_real
-from _select cimport ROW_BLOCK, exp_cumulate, exponentials, real, row_max
+from common.select cimport ROW_BLOCK, exp_cumulate, exponentials, real, row_max
+from sampling.edits cimport to_real
 
 
 cdef enum Trouble:
@@ -41,7 +41,7 @@ cdef inline Py_ssize_t locate(const real* e, Py_ssize_t n, const double* sums, d
 cdef inline Py_ssize_t draw_plain(
     const real* x, Py_ssize_t V, double temperature, double u, double* sums, int* trouble
 ) noexcept nogil:
-    """Draw from softmax(x / temperature) with nothing stored but block sums: one block's weights are computed anew."""
+    """Draw from softmax(x / temperature) with nothing stored but block sums: one block's weights are computed again."""
     cdef real e[ROW_BLOCK]
     cdef int nan = 0
     cdef real top = row_max(x, V, &nan), cold

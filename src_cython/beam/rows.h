@@ -1,8 +1,8 @@
 /* What a beam search needs of one row of logits, in two passes: maxima by which most of the row can be passed over
  * later, then the sum of exponentials.
  *
- * `_rowmath.h` has the like, made for sampling: maxima of consecutive elements, in a pass after the one that finds the
- * largest and the NaNs; partial sums over short blocks, which sampling bisects. Here one pass does all the former,
+ * `common/rowmath.h` has the like, made for sampling: maxima of consecutive elements, in a pass after the one that
+ * finds the largest and the NaNs; partial sums over short blocks, which sampling bisects. Here one pass does all the former,
  * partial sums run four times as long, and what is only added up needs no exponential that is right to the last bit.
  *
  * This file includes itself once for each type.
@@ -10,11 +10,11 @@
 #ifndef REAL
 #ifndef FASTLSTM_BEAM_ROWS_H
 #define FASTLSTM_BEAM_ROWS_H
-#include "_rowmath.h"
+#include "common/rowmath.h"
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC push_options
-#pragma GCC optimize("fp-contract=off", "no-trapping-math") /* as in _rowmath.h, for its two reasons */
+#pragma GCC optimize("fp-contract=off", "no-trapping-math") /* as in rowmath.h, for its two reasons */
 #endif
 
 enum {
@@ -24,7 +24,7 @@ enum {
 #define REAL float
 #define ROW_INT int32_t
 #define ROW_NAME(name) row_##name##_f32
-#include "_beam_rows.h"
+#include "rows.h"
 #undef REAL
 #undef ROW_INT
 #undef ROW_NAME
@@ -33,7 +33,7 @@ enum {
 #define ROW_INT int64_t
 #define ROW_NAME(name) row_##name##_f64
 #define ROW_DOUBLE
-#include "_beam_rows.h"
+#include "rows.h"
 #undef REAL
 #undef ROW_INT
 #undef ROW_NAME

@@ -4,14 +4,14 @@ A row is a set of candidates with a score ``y`` (the logit, over the temperature
 in one of two ways that mean the same: their score becomes -inf and their weight 0, or, where few are left, the rest
 moves together and ``ids`` remembers who they were. Either way candidates stay in the order of their ids.
 
-Every filter works on what the filters before it left, as if its probabilities were computed anew, and leaves at least
+Every filter works on what the filters before it left, as if its probabilities were computed again, and leaves at least
 one candidate. Weights are ``e = exp(y - top)``, computed by the first filter that asks and cut down with the rest.
 """
 
 from libc.math cimport INFINITY, exp, fabs, fmin, isinf, log, sqrt
 from libc.stdint cimport int32_t, int64_t
 
-from _select cimport (
+from common.select cimport (
     ROW_LANES, count_at_least, cumulate, gather, mask, mask_weighed, midpoint, next_at_least, next_between, rank_of,
     real, row_max, smallest_at_least, sort_candidates, sum_above, top_k_threshold, value_of, weigh_cumulate,
 )

@@ -1,6 +1,6 @@
 """CTC prefix beam search (Graves 2006 section 3.2; Hannun et al. 2014, arXiv:1408.2873) on arenas of C structs.
 
-This is the face: memory, errors, results. The search itself is ``ctc_search.pxd``.
+This is the face: memory, errors, results. The search itself is ``search.pxd``.
 """
 
 from libc.math cimport INFINITY, exp, log
@@ -8,11 +8,11 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
-from ctc_heap cimport Candidate, Ranked
-from ctc_scorers cimport NO_LM, conclude
-from ctc_search cimport BAD_VALUE, DONE, NO_MEMORY, TOLERATED, Entry, Search, Stay, load, step
-from ctc_tree cimport NONE, Node, Span, add_child, reserve
-from ngram_automaton cimport ROOT, Automaton, Slot
+from ctc.heap cimport Candidate, Ranked
+from ctc.ngram_automaton cimport ROOT, Automaton, Slot
+from ctc.scorers cimport NO_LM, conclude
+from ctc.search cimport BAD_VALUE, DONE, NO_MEMORY, TOLERATED, Entry, Search, Stay, load, step
+from ctc.tree cimport NONE, Node, Span, add_child, reserve
 
 cdef double LN10 = 2.302585092994045684
 cdef double LN2 = 0.6931471805599453
@@ -277,7 +277,7 @@ cdef class Beam:
         return search.tree.living, search.tree.span_living, search.tree.capacity, search.tree.span_capacity
 
     def check(self):
-        """Raise AssertionError where an invariant of ``ctc_tree.pxd`` does not hold."""
+        """Raise AssertionError where an invariant of ``tree.pxd`` does not hold."""
         cdef Search* search = &self.search
         cdef Py_ssize_t i
         cdef int32_t place

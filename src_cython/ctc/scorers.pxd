@@ -7,7 +7,7 @@ one label. ``fastlstm/decode/ctc_scorers.py`` compiles the arrays.
 from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, uint8_t
 
-from ngram_automaton cimport NOWHERE, ROOT, Automaton, Slot, advance, find_arc, give_up
+from ctc.ngram_automaton cimport NOWHERE, ROOT, Automaton, Slot, advance, find_arc, give_up
 
 cdef enum:
     INSIDE = 0       # the label goes on with the word

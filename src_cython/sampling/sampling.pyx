@@ -18,12 +18,12 @@ cimport numpy as cnp
 from fastlstm.decode.masks import refuse_masked
 from fastlstm.errors import DataError, OptionError, ShapeError
 
-from _draw cimport ALL_BANNED, ALL_OUT, FINE, HAS_INFINITY, HAS_NAN, OVERFLOWN
-from _filters cimport Row
-from _rng cimport draw_uniforms
-from _sample_rows cimport Options, draw_rows, greedy_rows, log_probability_rows, score_rows
-from _scratch cimport new_scratch
-from _select cimport ROW_LANES
+from common.select cimport ROW_LANES
+from sampling.draw cimport ALL_BANNED, ALL_OUT, FINE, HAS_INFINITY, HAS_NAN, OVERFLOWN
+from sampling.filters cimport Row
+from sampling.rng cimport draw_uniforms
+from sampling.sample_rows cimport Options, draw_rows, greedy_rows, log_probability_rows, score_rows
+from sampling.scratch cimport new_scratch
 
 cnp.import_array()
 

@@ -7,7 +7,7 @@ from libc.float cimport DBL_MIN, FLT_MIN
 from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t
 
-from _select cimport real
+from common.select cimport real
 
 
 cdef struct Edits:

@@ -13,7 +13,7 @@ from libc.math cimport INFINITY, exp, log
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from viterbi_ways cimport Lattice, find, release, write_path
+from viterbi.paths cimport Lattice, find, release, write_path
 
 import numpy as np
 
@@ -96,7 +96,7 @@ def n_best_paths(
     cdef const double[:, ::1] moves = np.ascontiguousarray(transitions.T)
     cdef double[::1] found
     cdef int64_t[:, ::1] paths
-    cdef int64_t way = 0
+    cdef int64_t path = 0
     cdef Lattice lattice
     memset(&lattice, 0, sizeof(Lattice))
     lattice.length, lattice.labels = length, labels
@@ -109,11 +109,11 @@ def n_best_paths(
             found, paths = np.empty(n), np.empty((n, length), np.int64)
             with nogil:
                 for rank in range(n):
-                    found[rank] = lattice.ways[way].score
-                    if write_path(&lattice, way, &paths[rank, 0]) < 0:
+                    found[rank] = lattice.paths[path].score
+                    if write_path(&lattice, path, &paths[rank, 0]) < 0:
                         n = -1
                         break
-                    way = lattice.ways[way].next
+                    path = lattice.paths[path].next
         if n < 0:
             raise MemoryError(f"viterbi: no memory for {k} paths of {length} steps; ask for fewer by n_best")
         return np.asarray(found), np.asarray(paths)

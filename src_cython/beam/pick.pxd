@@ -7,11 +7,11 @@ still enter the lane's heap. The matrix of beams times V scores is never built.
 from libc.math cimport INFINITY, fabs
 from libc.stdint cimport int64_t
 
-from _select cimport real
-from beam_heap cimport sort_best_first
-from beam_state cimport IS_BANNED, IS_END, Live, Search, log_p, offer, offer_end
+from beam.state cimport IS_BANNED, IS_END, Live, Search, log_p, offer, offer_end
+from common.heap cimport sort_best_first
+from common.select cimport real
 
-cdef extern from "_beam_rows.h":
+cdef extern from "beam/rows.h":
     enum: ROW_LANES
     enum: BEAM_CHUNK
 

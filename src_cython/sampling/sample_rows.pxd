@@ -1,18 +1,18 @@
 """Rows of logits to ids: edits, temperature, filters and draw, one row after the other.
 
-``e`` (V weights), ``row`` and ``seen`` are scratch (``_scratch.pxd``). Each function returns a ``Trouble``, and in
+``e`` (V weights), ``row`` and ``seen`` are scratch (``scratch.pxd``). Each function returns a ``Trouble``, and in
 ``number`` the row that it is in.
 """
 
 from libc.math cimport INFINITY, isinf, log
 from libc.stdint cimport int32_t, int64_t
 
-from _draw cimport ALL_BANNED, ALL_OUT, FINE, HAS_INFINITY, HAS_NAN, OVERFLOWN, draw_plain, locate
-from _edits cimport Edits, edit_row, to_real
-from _filters cimport (
+from common.select cimport ROW_LANES, divide, first_maximum, log_sum_exp, real, row_max, subtract, top_k
+from sampling.draw cimport ALL_BANNED, ALL_OUT, FINE, HAS_INFINITY, HAS_NAN, OVERFLOWN, draw_plain, locate
+from sampling.edits cimport Edits, edit_row, to_real
+from sampling.filters cimport (
     Row, eta_cutoff, filter_cutoff, filter_min_p, filter_top_k, filter_top_p, filter_typical, weigh,
 )
-from _select cimport ROW_LANES, divide, first_maximum, log_sum_exp, real, row_max, subtract, top_k
 
 
 cdef struct Options:

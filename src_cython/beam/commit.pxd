@@ -4,8 +4,8 @@ from libc.math cimport pow
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
-from beam_heap cimport Candidate, better
-from beam_state cimport Ended, Live, Search, log_p
+from beam.state cimport Ended, Live, Search, log_p
+from common.heap cimport Candidate, better
 
 
 cdef inline double rank_score(const Search* search, double total, double bonus, Py_ssize_t length) noexcept nogil:

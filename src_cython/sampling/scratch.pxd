@@ -3,8 +3,8 @@
 from cpython.mem cimport PyMem_RawMalloc
 from libc.stdint cimport int32_t
 
-from _filters cimport Row
-from _select cimport ROW_BLOCK, ROW_LANES
+from common.select cimport ROW_BLOCK, ROW_LANES
+from sampling.filters cimport Row
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t size) noexcept nogil:

@@ -1,15 +1,16 @@
-"""The n best ways through a lattice, each sought only when the one before it is known. No Python object in sight.
+"""The n best paths through a lattice, each sought only when the one before it is known. No Python object in sight.
 
 Recursive enumeration (Jimenez and Marzal 1999). A node is a label at a step, number t * L + j; number T * L is the end.
-The ways to a node are ranked. The way of the next rank is the best of its candidates: for each label of the step
-before, the best way there that no way to this node continues yet. So one more way to a node asks for at most one more
-way to one node of the step before, the one that its last way continues. Most nodes are never met: they are numbers.
+The paths to a node are ranked. The path of the next rank is the best of its candidates: for each label of the step
+before, the best path there that no path to this node continues yet. So one more path to a node asks for at most one
+more path to one node of the step before, the one that its last path continues. Most nodes are never met: they are
+numbers.
 
 Invariants
 ----------
-1. A node that was met knows its best way. Its ways are linked by ``next`` in descending order, ``last`` is the last.
-2. Of each label of the step before, a node has at most one candidate; none of the label that its last way came from,
-   until that way's ``next`` is known.
+1. A node that was met knows its best path. Its paths are linked by ``next`` in descending order, ``last`` is the last.
+2. Of each label of the step before, a node has at most one candidate; none of the label that its last path came from,
+   until that path's ``next`` is known.
 3. Hence a candidate was taken out before one is put in, and the place before ``head`` is free.
 """
 
@@ -17,23 +18,23 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
 
-from beam_heap cimport Candidate, better, sift_down, sift_up, sort_best_first
+from common.heap cimport Candidate, better, sift_down, sift_up, sort_best_first
 
 cdef enum:
     UNKNOWN = -1             # not asked for yet
     NONE = -2                # asked for: there is none
 
 
-cdef struct Way:
+cdef struct Path:
     double score
-    int64_t origin           # the way that it continues; ~number: the best way to that node, which nobody has met yet
-    int64_t next             # the way of the next rank to the same node
+    int64_t origin           # the path that it continues; ~number: the best path to that node, not met yet
+    int64_t next             # the path of the next rank to the same node
     int64_t node
 
 
 cdef struct Node:
     int64_t number
-    int64_t first            # ways: the best, and the last that is known
+    int64_t first            # paths: the best, and the last that is known
     int64_t last
     int64_t head             # its candidates are pool[head] to pool[end - 1], best first; pool[head - 1] is free
     int64_t end
@@ -45,16 +46,16 @@ cdef struct Lattice:
     const double* scores     # (T, L)
     const double* moves      # (L, L) from column to row
     const double* end        # (L,)
-    const double* delta      # (T, L) the scores of the best ways
+    const double* delta      # (T, L) the scores of the best paths
     Py_ssize_t room          # candidates of a node: no more are needed than labels, or than paths are wanted
     int64_t* met             # (T * L + 1,) the node of a number, or UNKNOWN
     int64_t* asked           # (T + 1,) the nodes of one request
     Node* nodes
     Py_ssize_t nodes_used
     Py_ssize_t nodes_capacity
-    Way* ways
-    Py_ssize_t ways_used
-    Py_ssize_t ways_capacity
+    Path* paths
+    Py_ssize_t paths_used
+    Py_ssize_t paths_capacity
     Candidate* pool
     Py_ssize_t pool_used
     Py_ssize_t pool_capacity
@@ -72,16 +73,16 @@ cdef inline void* grown(void* array, Py_ssize_t wanted, Py_ssize_t* capacity, si
 
 
 cdef inline int reserve(Lattice* lattice) noexcept nogil:
-    """Make room for one more node, way and block of candidates; -1 where memory ends. May move all of them."""
+    """Make room for one more node, path and block of candidates; -1 where memory ends. May move all of them."""
     cdef void* nodes = grown(lattice.nodes, lattice.nodes_used + 1, &lattice.nodes_capacity, sizeof(Node))
     lattice.nodes = lattice.nodes if nodes == NULL else <Node*>nodes
-    cdef void* ways = grown(lattice.ways, lattice.ways_used + 1, &lattice.ways_capacity, sizeof(Way))
-    lattice.ways = lattice.ways if ways == NULL else <Way*>ways
+    cdef void* paths = grown(lattice.paths, lattice.paths_used + 1, &lattice.paths_capacity, sizeof(Path))
+    lattice.paths = lattice.paths if paths == NULL else <Path*>paths
     cdef void* pool = grown(
         lattice.pool, lattice.pool_used + lattice.room, &lattice.pool_capacity, sizeof(Candidate)
     )
     lattice.pool = lattice.pool if pool == NULL else <Candidate*>pool
-    return -1 if nodes == NULL or ways == NULL or pool == NULL else 0
+    return -1 if nodes == NULL or paths == NULL or pool == NULL else 0
 
 
 cdef inline const double* moves_into(const Lattice* lattice, int64_t number) noexcept nogil:
@@ -102,7 +103,7 @@ cdef inline void keep(Candidate* heap, Py_ssize_t* n, Py_ssize_t room, const Can
 
 
 cdef inline Py_ssize_t gather(Lattice* lattice, int64_t number, Candidate* block) noexcept nogil:
-    """The candidates that continue the best ways of the step before, best first; how many."""
+    """The candidates that continue the best paths of the step before, best first; how many."""
     cdef Py_ssize_t n = 0, i
     cdef int64_t before = (number // lattice.labels - 1) * lattice.labels
     cdef const double* moves = moves_into(lattice, number)
@@ -117,18 +118,18 @@ cdef inline Py_ssize_t gather(Lattice* lattice, int64_t number, Candidate* block
     return n
 
 
-cdef inline void add_way(Lattice* lattice, int64_t at, double score, int64_t origin) noexcept nogil:
-    """Add a way to a node; its score counts up to the step before."""
-    cdef Way* way = lattice.ways + lattice.ways_used
+cdef inline void add_path(Lattice* lattice, int64_t at, double score, int64_t origin) noexcept nogil:
+    """Add a path to a node; its score counts up to the step before."""
+    cdef Path* path = lattice.paths + lattice.paths_used
     cdef int64_t number = lattice.nodes[at].number
-    way.score = score + (lattice.scores[number] if number < lattice.length * lattice.labels else 0.0)
-    way.origin, way.next, way.node = origin, UNKNOWN, at
-    lattice.nodes[at].last = lattice.ways_used
-    lattice.ways_used += 1
+    path.score = score + (lattice.scores[number] if number < lattice.length * lattice.labels else 0.0)
+    path.origin, path.next, path.node = origin, UNKNOWN, at
+    lattice.nodes[at].last = lattice.paths_used
+    lattice.paths_used += 1
 
 
 cdef inline int64_t meet(Lattice* lattice, int64_t number) noexcept nogil:
-    """The node of a number, made if need be, with its best way; UNKNOWN where memory ends."""
+    """The node of a number, made if need be, with its best path; UNKNOWN where memory ends."""
     cdef int64_t at = lattice.met[number]
     cdef Py_ssize_t n
     cdef Candidate* block
@@ -139,28 +140,28 @@ cdef inline int64_t meet(Lattice* lattice, int64_t number) noexcept nogil:
     at = lattice.met[number] = lattice.nodes_used
     block = lattice.pool + lattice.pool_used
     n = gather(lattice, number, block)
-    lattice.nodes[at].number, lattice.nodes[at].first = number, lattice.ways_used
+    lattice.nodes[at].number, lattice.nodes[at].first = number, lattice.paths_used
     lattice.nodes[at].head, lattice.nodes[at].end = lattice.pool_used + 1, lattice.pool_used + max(n, 1)
     if n:
-        add_way(lattice, at, block[0].score, block[0].id)
-    else:                                        # the first step: one way, from nowhere; or an end out of reach
-        add_way(lattice, at, -INFINITY, NONE)
-        lattice.ways[lattice.nodes[at].last].next = NONE
+        add_path(lattice, at, block[0].score, block[0].id)
+    else:                                        # the first step: one path, from nowhere; or an end out of reach
+        add_path(lattice, at, -INFINITY, NONE)
+        lattice.paths[lattice.nodes[at].last].next = NONE
         if number < lattice.labels:
-            lattice.ways[lattice.nodes[at].last].score = lattice.delta[number]
+            lattice.paths[lattice.nodes[at].last].score = lattice.delta[number]
     lattice.nodes_used += 1
     lattice.pool_used += lattice.room
     return at
 
 
-cdef inline int64_t origin_of(Lattice* lattice, int64_t way) noexcept nogil:
-    """The way that a way continues; UNKNOWN where memory ends."""
-    cdef int64_t origin = lattice.ways[way].origin
+cdef inline int64_t origin_of(Lattice* lattice, int64_t path) noexcept nogil:
+    """The path that a path continues; UNKNOWN where memory ends."""
+    cdef int64_t origin = lattice.paths[path].origin
     if origin < 0:
         origin = meet(lattice, ~origin)
         if origin == UNKNOWN:
             return UNKNOWN
-        origin = lattice.ways[way].origin = lattice.nodes[origin].first
+        origin = lattice.paths[path].origin = lattice.nodes[origin].first
     return origin
 
 
@@ -176,55 +177,55 @@ cdef inline void put(Lattice* lattice, Node* node, const Candidate* candidate) n
 
 
 cdef inline int ask(Lattice* lattice, int64_t at) noexcept nogil:
-    """Find the way of the next rank to a node, or that there is none; -1 where memory ends."""
+    """Find the path of the next rank to a node, or that there is none; -1 where memory ends."""
     cdef Py_ssize_t depth = 0
     cdef int64_t origin, following
     cdef Node* node
     cdef Candidate candidate
-    while True:                                  # down to where the way that the last one continues has a next
+    while True:                                  # down to where the path that the last one continues has a next
         lattice.asked[depth] = at
         origin = origin_of(lattice, lattice.nodes[at].last)
         if origin == UNKNOWN:
             return -1
-        if lattice.ways[origin].next != UNKNOWN:
+        if lattice.paths[origin].next != UNKNOWN:
             break
-        at = lattice.ways[origin].node
+        at = lattice.paths[origin].node
         depth += 1
-    while depth >= 0:                            # and up again: that next way makes a new candidate
+    while depth >= 0:                            # and up again: that next path makes a new candidate
         if reserve(lattice) < 0:
             return -1
         at = lattice.asked[depth]
         node = lattice.nodes + at
-        following = lattice.ways[lattice.ways[node.last].origin].next
+        following = lattice.paths[lattice.paths[node.last].origin].next
         if following != NONE:
-            candidate.slot = lattice.nodes[lattice.ways[following].node].number % lattice.labels
-            candidate.score = lattice.ways[following].score + moves_into(lattice, node.number)[candidate.slot]
+            candidate.slot = lattice.nodes[lattice.paths[following].node].number % lattice.labels
+            candidate.score = lattice.paths[following].score + moves_into(lattice, node.number)[candidate.slot]
             candidate.id = following
             put(lattice, node, &candidate)
-        following = lattice.ways_used if node.head < node.end else NONE
-        lattice.ways[node.last].next = following
+        following = lattice.paths_used if node.head < node.end else NONE
+        lattice.paths[node.last].next = following
         if following != NONE:
-            add_way(lattice, at, lattice.pool[node.head].score, lattice.pool[node.head].id)
+            add_path(lattice, at, lattice.pool[node.head].score, lattice.pool[node.head].id)
             node.head += 1
         depth -= 1
     return 0
 
 
-cdef inline int write_path(Lattice* lattice, int64_t way, int64_t* labels_out) noexcept nogil:
-    """``labels_out`` (T,): the labels of a way to the end; -1 where memory ends."""
+cdef inline int write_path(Lattice* lattice, int64_t path, int64_t* labels_out) noexcept nogil:
+    """``labels_out`` (T,): the labels of a path to the end; -1 where memory ends."""
     cdef Py_ssize_t t
     for t in range(lattice.length - 1, -1, -1):
-        way = origin_of(lattice, way)
-        if way == UNKNOWN:
+        path = origin_of(lattice, path)
+        if path == UNKNOWN:
             return -1
-        labels_out[t] = lattice.nodes[lattice.ways[way].node].number % lattice.labels
+        labels_out[t] = lattice.nodes[lattice.paths[path].node].number % lattice.labels
     return 0
 
 
 cdef inline Py_ssize_t find(Lattice* lattice, Py_ssize_t k) noexcept nogil:
-    """How many of the k best ways to the end there are, linked by ``next`` from way 0; -1 where memory ends."""
+    """How many of the k best paths to the end there are, linked by ``next`` from path 0; -1 where memory ends."""
     cdef Py_ssize_t i, n
-    cdef int64_t end = lattice.length * lattice.labels, way = 0
+    cdef int64_t end = lattice.length * lattice.labels, path = 0
     lattice.room = min(lattice.labels, k)
     lattice.met = <int64_t*>malloc((end + 1) * sizeof(int64_t))
     lattice.asked = <int64_t*>malloc((lattice.length + 1) * sizeof(int64_t))
@@ -234,13 +235,13 @@ cdef inline Py_ssize_t find(Lattice* lattice, Py_ssize_t k) noexcept nogil:
         lattice.met[i] = UNKNOWN
     if meet(lattice, end) == UNKNOWN:
         return -1
-    if lattice.ways[0].next == NONE:             # out of reach
+    if lattice.paths[0].next == NONE:             # out of reach
         return 0
     for n in range(1, k):
         if ask(lattice, 0) < 0:
             return -1
-        way = lattice.ways[way].next
-        if way == NONE:
+        path = lattice.paths[path].next
+        if path == NONE:
             return n
     return k
 
@@ -249,5 +250,5 @@ cdef inline void release(Lattice* lattice) noexcept nogil:
     free(lattice.met)
     free(lattice.asked)
     free(lattice.nodes)
-    free(lattice.ways)
+    free(lattice.paths)
     free(lattice.pool)

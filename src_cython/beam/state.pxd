@@ -9,7 +9,7 @@ id with a link to the node before it; a hypothesis is read back from its last no
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t
 
-from beam_heap cimport Candidate, better, sift_down, sift_up
+from common.heap cimport Candidate, better, sift_down, sift_up
 
 cdef enum:
     IS_END = 1       # bits of Search.mask
@@ -59,7 +59,7 @@ cdef struct Search:
     Py_ssize_t n_nodes
     const void* data             # (rows, vocab) the matrix at hand
     bint wide                    # it is float64
-    void* maxima                 # (rows, n_columns) see _beam_rows.h
+    void* maxima                 # (rows, n_columns) see rows.h
     Py_ssize_t n_columns
     double* lse                  # (rows,) log sum exp
     const uint8_t* may_end       # (rows,) or NULL

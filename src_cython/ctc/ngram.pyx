@@ -12,7 +12,7 @@ from libc.stdint cimport int32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
-from ngram_automaton cimport NOWHERE, ROOT, Automaton, Slot, advance, find_arc, slot_key
+from ctc.ngram_automaton cimport NOWHERE, ROOT, Automaton, Slot, advance, find_arc, slot_key
 
 SLOT = np.dtype([("key", "=u8"), ("weight", "=f4"), ("target", "=i4")], align=True)
 """One arc of an automaton as ``ngram_automaton.pxd`` reads it: 16 bytes."""

@@ -39,7 +39,8 @@ enum {
 #define ROW_INT int32_t
 #define ROW_UINT uint32_t
 #define ROW_NAME(name) row_##name##_f32
-#include "_rowmath_body.h"
+#include "rowmath_order.h"
+#include "rowmath_weights.h"
 #undef REAL
 #undef ROW_INT
 #undef ROW_UINT
@@ -50,7 +51,8 @@ enum {
 #define ROW_UINT uint64_t
 #define ROW_NAME(name) row_##name##_f64
 #define ROW_DOUBLE
-#include "_rowmath_body.h"
+#include "rowmath_order.h"
+#include "rowmath_weights.h"
 #undef REAL
 #undef ROW_INT
 #undef ROW_UINT

@@ -95,7 +95,7 @@ cdef inline int32_t find_child(const Tree* tree, int32_t parent, int32_t label) 
 
 
 cdef inline int32_t add_child(Tree* tree, int32_t parent, int32_t label) noexcept nogil:
-    """Return a new node (room is reserved) that nobody refers to yet; the caller fills its scores."""
+    """Return a new node (room is reserved) without references yet; the caller fills its scores."""
     cdef int32_t new = tree.free_list
     cdef Node* node
     if new != NONE:

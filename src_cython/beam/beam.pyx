@@ -2,7 +2,8 @@
 
 One step is ``measure`` (maxima and log-sum-exp of each row), then for each lane ``pick`` (the best continuations) and
 ``commit`` (ends against continuations, finished list, stopping rule), then ``collect`` (the next batch). ``measure``
-does the first three at once where asked to. The words are explained in ``beam_state.pxd``; this is the face: memory, the rows, results.
+does the first three at once where asked to. The words are explained in ``state.pxd``; this is the face: memory, the
+rows, results.
 
 Invariants
 - live beams of a lane are sorted best first, and rows of the next batch follow lanes, then rank;
@@ -12,79 +13,51 @@ Invariants
 """
 
 cimport cython
-from libc.math cimport INFINITY, log
+from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t
 
-from _select cimport real
-from beam_commit cimport charge, commit, finish, rank_score
-from beam_heap cimport Candidate
-from beam_pick cimport BEAM_CHUNK, ROW_LANES, clear_bans, mark_bans, pick
-from beam_state cimport IS_END, Ended, Live, Search, log_p, offer_end
+from beam.commit cimport charge, commit, finish, rank_score
+from beam.measure cimport ROW_ABOVE_ONE, ROW_FINE, ROW_NAN, ROW_PLUS_INFINITY, measure_row
+from beam.pick cimport BEAM_CHUNK, ROW_LANES, clear_bans, mark_bans, pick
+from beam.state cimport IS_END, Ended, Live, Search, log_p, offer_end
+from common.heap cimport Candidate
+from common.select cimport real
 
 import numpy as np
 
-cdef extern from "_beam_rows.h":
-    float row_column_maxima_f32(const float* x, Py_ssize_t n, float* maxima, int* nan) noexcept nogil
-    double row_column_maxima_f64(const double* x, Py_ssize_t n, double* maxima, int* nan) noexcept nogil
-    double row_long_exp_sum_f32(const float* x, Py_ssize_t n, float top) noexcept nogil
-    double row_long_exp_sum_f64(const double* x, Py_ssize_t n, double top) noexcept nogil
-
-cdef extern from "_turn.h":
-    void turn_hold() noexcept nogil
-    void turn_leave() noexcept nogil
-    void turn_await() noexcept nogil
-    void turn_lend(int to) noexcept nogil
-    void turn_return(int to) noexcept nogil
-    int TURN_MODEL, TURN_CALLER
+cdef extern from "beam/gil_hint.h":
+    void hint_hold() noexcept nogil
+    void hint_leave() noexcept nogil
+    void hint_await() noexcept nogil
+    void hint_lend(int to) noexcept nogil
+    void hint_return(int to) noexcept nogil
+    int HINT_MODEL, HINT_CALLER
 
 cpdef enum Fault:
-    FINE = 0
-    NOT_A_NUMBER = 1
-    PLUS_INFINITY = 2
-    ABOVE_ONE = 3    # log-probabilities were promised, a row holds one above 0
-
-
-cdef Fault measure_row(const real* x, Py_ssize_t n, bint normalized, real* maxima, double* lse) noexcept nogil:
-    """Column maxima (see ``_beam_rows.h``), and log sum_i e**x_i (0 where x is ``normalized`` already)."""
-    cdef int nan = 0
-    cdef real top
-    if real is float:
-        top = row_column_maxima_f32(x, n, maxima, &nan)
-    else:
-        top = row_column_maxima_f64(x, n, maxima, &nan)
-    if nan:
-        return Fault.NOT_A_NUMBER
-    if top == <real>INFINITY:
-        return Fault.PLUS_INFINITY
-    lse[0] = 0.0
-    if normalized:
-        return Fault.ABOVE_ONE if top > 1e-3 else Fault.FINE      # a little above 0 is rounding
-    if top > <real>-INFINITY:                                     # else a dead end: every entry stays -inf
-        if real is float:
-            lse[0] = top + log(row_long_exp_sum_f32(x, n, top))
-        else:
-            lse[0] = top + log(row_long_exp_sum_f64(x, n, top))
-    return Fault.FINE
+    FINE = ROW_FINE
+    NOT_A_NUMBER = ROW_NAN
+    PLUS_INFINITY = ROW_PLUS_INFINITY
+    ABOVE_ONE = ROW_ABOVE_ONE
 
 
 def begin_search():
     """Tell other searches that this thread is in Python for a moment, so that they do not ask for the GIL in vain."""
-    turn_return(TURN_CALLER)
+    hint_return(HINT_CALLER)
 
 
 def end_search():
     """What follows is the caller's own."""
-    turn_lend(TURN_CALLER)
+    hint_lend(HINT_CALLER)
 
 
 def begin_model():
     """What follows is the step function's."""
-    turn_lend(TURN_MODEL)
+    hint_lend(HINT_MODEL)
 
 
 def end_model():
     """It has returned."""
-    turn_return(TURN_MODEL)
+    hint_return(HINT_MODEL)
 
 
 @cython.final
@@ -205,7 +178,7 @@ cdef class BeamCore:
         """
         cdef Search* search = &self.search
         cdef Py_ssize_t r, lane, bad_row = 0
-        cdef Fault fault = Fault.FINE
+        cdef int fault = ROW_FINE
         cdef real[:, ::1] maxima
         cdef double[::1] lse
         cdef const uint8_t[::1] may_end_view
@@ -232,21 +205,21 @@ cdef class BeamCore:
             search.allow_ids = self.int64s_of("allow_ids", allowed[2])
         self.make_room()
         with nogil:
-            turn_leave()
+            hint_leave()
             for r in range(search.rows):
                 fault = measure_row(&logits[r, 0], search.vocab, search.normalized, &maxima[r, 0], &lse[r])
-                if fault != Fault.FINE:
+                if fault != ROW_FINE:
                     bad_row = r
                     break
-            if and_pick and fault == Fault.FINE:
+            if and_pick and fault == ROW_FINE:
                 for lane in range(search.lanes):
                     if not search.done[lane]:
                         pick(search, lane, 0, search.n_live[lane], search.width)
                         commit(search, lane, False)
                     charge(search, lane)
-            turn_await()
-        turn_hold()
-        return fault, bad_row
+            hint_await()
+        hint_hold()
+        return <Fault>fault, bad_row
 
     cdef int make_room(self) except -1:
         """Grow trace and history, by doubling, to what one step can add."""

@@ -2,7 +2,7 @@
 
 Every function is inline, free of the GIL, of allocation and of validation, and written once for float and double
 (``real``). Common terms: ``x`` is a row of ``n`` numbers that holds no NaN (``row_max`` is the one that tells);
-scratch is the caller's; ids are int32, so ``n < 2**31``. The passes themselves stand in ``_rowmath.h``.
+scratch is the caller's; ids are int32, so ``n < 2**31``. The passes themselves stand in ``rowmath.h``.
 
 The order of candidates is everywhere: larger value first, among equal values the lower id first.
 """
@@ -15,7 +15,7 @@ ctypedef fused real:
     double
 
 
-cdef extern from "_rowmath.h" nogil:
+cdef extern from "common/rowmath.h" nogil:
     const int ROW_LANES, ROW_BLOCK
     float row_max_f32(const float*, Py_ssize_t, int*) noexcept
     double row_max_f64(const double*, Py_ssize_t, int*) noexcept

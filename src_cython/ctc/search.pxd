@@ -18,9 +18,9 @@ One step, for a beam of W prefixes q with masses (blank, label), total = blank +
 from libc.math cimport INFINITY, exp, frexp, ldexp, log
 from libc.stdint cimport int32_t, int64_t
 
-from ctc_heap cimport Candidate, Ranked, rise, sink, sink_label, worse
-from ctc_scorers cimport Scorers, extend
-from ctc_tree cimport NONE, Node, Span, Tree, add_child, add_span, find_child, release, release_span, reserve
+from ctc.heap cimport Candidate, Ranked, rise, sink, sink_label, worse
+from ctc.scorers cimport Scorers, extend
+from ctc.tree cimport NONE, Node, Span, Tree, add_child, add_span, find_child, release, release_span, reserve
 
 cdef enum:
     DONE = 0
@@ -244,7 +244,7 @@ cdef inline void enter_new(Search* search, Candidate* chosen, Entry* new) noexce
 
 
 cdef inline void enter_again(Search* search, Candidate* chosen, Entry* new) noexcept nogil:
-    """Carry a prefix on; if more flows in from its parent than stays, its last label begins anew here."""
+    """Carry a prefix on; if more flows in from its parent than stays, its last label begins again here."""
     cdef Entry* old = &search.beam[chosen.source]
     cdef Stay* kept = &search.stays[chosen.source]
     cdef Node* node = &search.tree.nodes[old.node]
@@ -293,7 +293,7 @@ cdef inline void commit(Search* search) noexcept nogil:
     least = search.heap[0].total * exp(search.beam_min_logp)
     while n > 1 and search.heap[n - 1].total < least:
         n -= 1
-    # Whoever refers to a span of an old entry does so before any such span is stretched in place.
+    # Every reference to a span of an old entry is made before any such span is stretched in place.
     for i in range(n):
         chosen = &search.heap[i]
         if chosen.label == NONE:
