@@ -1,7 +1,7 @@
 """Words of memory through which cores tell each other how far they are.
 
-``publish`` makes all that this core wrote before visible to whoever sees its value through ``observe``: release and
-acquire, which cost nothing on x86 and one instruction on ARM.
+``store_release`` makes all that this core wrote before visible to every core that reads its value by ``load_acquire``.
+Both cost nothing on x86 and one instruction on ARM.
 """
 
 from llvmlite import ir
@@ -11,12 +11,12 @@ from numba.np.arrayobj import populate_array
 
 from .vector import element_pointer, intrinsic
 
-__all__ = ["add", "at_address", "give_way", "observe", "publish", "relax"]
+__all__ = ["array_at", "fetch_add", "load_acquire", "pause", "store_release", "yield_core"]
 
 
 @intrinsic
-def publish(typingctx, a, i, value):
-    """``publish(a, i, value)``: write the int64 element i, after everything written before."""
+def store_release(typingctx, a, i, value):
+    """``store_release(a, i, value)``: write the int64 element i, after everything written before."""
 
     def codegen(context, builder, signature, args):
         pointer = element_pointer(context, builder, signature.args[0], args[0], args[1])
@@ -27,8 +27,8 @@ def publish(typingctx, a, i, value):
 
 
 @intrinsic
-def observe(typingctx, a, i):
-    """``observe(a, i)``: the int64 element i, before everything read afterwards."""
+def load_acquire(typingctx, a, i):
+    """``load_acquire(a, i)``: the int64 element i, before everything read afterwards."""
 
     def codegen(context, builder, signature, args):
         pointer = element_pointer(context, builder, signature.args[0], args[0], args[1])
@@ -38,8 +38,8 @@ def observe(typingctx, a, i):
 
 
 @intrinsic
-def add(typingctx, a, i, value):
-    """``add(a, i, value)``: add to the int64 element i at one go and return what it was; publishes and observes."""
+def fetch_add(typingctx, a, i, value):
+    """``fetch_add(a, i, value)``: add to the int64 element i at once and return what it was; release and acquire."""
 
     def codegen(context, builder, signature, args):
         pointer = element_pointer(context, builder, signature.args[0], args[0], args[1])
@@ -49,8 +49,8 @@ def add(typingctx, a, i, value):
 
 
 @intrinsic
-def at_address(typingctx, like, address, count):
-    """``at_address(like, address, count)``: the 1-D array there, of `like`'s type. Somebody else keeps it alive."""
+def array_at(typingctx, like, address, count):
+    """``array_at(like, address, count)``: the 1-D array there, of `like`'s type. The caller keeps its memory alive."""
 
     def codegen(context, builder, signature, args):
         array = context.make_array(signature.return_type)(context, builder)
@@ -69,8 +69,8 @@ def at_address(typingctx, like, address, count):
 
 
 @intrinsic
-def relax(typingctx):
-    """``relax()``: leave the core's resources to its other thread for a moment; nothing where no such hint exists."""
+def pause(typingctx):
+    """``pause()``: leave the core's resources to its other thread for a moment; nothing where no such hint exists."""
 
     def codegen(context, builder, signature, args):
         if builder.module.triple.startswith(("x86_64", "i686")):
@@ -82,8 +82,8 @@ def relax(typingctx):
 
 
 @intrinsic
-def give_way(typingctx):
-    """``give_way()``: let another thread that the system has put on this core run first; nothing on Windows."""
+def yield_core(typingctx):
+    """``yield_core()``: let another thread that the system has put on this core run first; nothing on Windows."""
 
     def codegen(context, builder, signature, args):
         if "windows" not in builder.module.triple:

@@ -48,6 +48,9 @@ class Lane:
     def __sub__(self, other: Operand) -> "Lane":
         return self._emit("fsub", self.value, self._of(other))
 
+    def __rsub__(self, other: Operand) -> "Lane":
+        return self._emit("fsub", self._of(other), self.value)
+
     def __mul__(self, other: Operand) -> "Lane":
         return self._emit("fmul", self.value, self._of(other))
 
@@ -78,6 +81,11 @@ class Lane:
         """Return 0 where the size of this is below `bound`; NaN stays NaN."""
         small = self.builder.fcmp_ordered("<", self.call("fabs").value, self._of(bound))
         return self._emit("select", small, ir.Constant(self.value.type, None), self.value)
+
+    def one_above(self, bound: Operand) -> "Lane":
+        """Return 1 where this is above `bound`, else 0, also for NaN."""
+        above = self.builder.fcmp_ordered(">", self.value, self._of(bound))
+        return self._emit("select", above, self.constant(1.0).value, ir.Constant(self.value.type, None))
 
     def power_of_two(self) -> "Lane":
         """Return ``2 ** n`` where this is ``n + 1.5 * 2**m``, m the number of mantissa bits.

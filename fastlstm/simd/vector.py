@@ -10,8 +10,6 @@ it. Loads and stores take a C-contiguous 1-D array and an element offset; they n
 ``fma(x, y, z)``       ``x * y + z``, rounded once
 ``+ - * / -x``         lane by lane; ``vabs vsqrt`` likewise
 ``vmin(x, bound)``     ``bound`` where x is above it; NaN stays NaN (``vmax`` likewise)
-``hsum hmax``          one scalar out of all lanes, in a fixed order
-``join(x, y)``         the lower halves of both; ``upper(x)``: the upper half of one, below
 =====================  =========================================================
 """
 
@@ -35,9 +33,6 @@ __all__ = [
     "Tile",
     "Vec",
     "fma",
-    "hmax",
-    "hsum",
-    "join",
     "lanes_of",
     "lanewise",
     "load",
@@ -45,7 +40,6 @@ __all__ = [
     "splat",
     "store",
     "store_n",
-    "upper",
     "vabs",
     "vmax",
     "vmin",
@@ -372,57 +366,3 @@ def vabs(x):
 def vsqrt(x):
     """``vsqrt(x)``: the square root of every lane."""
     return x.call("sqrt")
-
-
-# --- across the lanes ----------------------------------------------------------------------------------------------
-
-
-def _fold(emit):
-    """Make the intrinsic that folds a register's lanes pairwise (halves, quarters, ...) with `emit`."""
-
-    def fold(typingctx, x):
-        def codegen(context, builder, signature, args):
-            vec = signature.args[0]
-            value, count, i32 = args[0], vec.count, ir.IntType(32)
-            while count > 1:
-                count //= 2
-                half = ir.VectorType(llvm_scalar(vec.scalar), count * 2)
-                undefined = ir.Constant(half, ir.Undefined)
-                low = ir.Constant(ir.VectorType(i32, count), list(range(count)))
-                high = ir.Constant(ir.VectorType(i32, count), list(range(count, 2 * count)))
-                left = builder.shuffle_vector(value, undefined, low)
-                right = builder.shuffle_vector(value, undefined, high)
-                value = emit(builder, left, right)
-            return builder.extract_element(value, ir.Constant(i32, 0))
-
-        return x.scalar(x), codegen
-
-    return intrinsic(fold)
-
-
-hsum = _fold(lambda builder, a, b: builder.fadd(a, b))
-hmax = _fold(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
-
-
-@intrinsic
-def join(typingctx, x, y):
-    """``join(x, y)``: the lower half of x, then that of y."""
-
-    def codegen(context, builder, signature, args):
-        count = signature.return_type.count
-        picked = [*range(count // 2), *range(count, count + count // 2)]
-        return builder.shuffle_vector(*args, ir.Constant(ir.VectorType(ir.IntType(32), count), picked))
-
-    return x(x, y), codegen
-
-
-@intrinsic
-def upper(typingctx, x):
-    """``upper(x)``: the upper half of x in the lower lanes; what is in the others is of no use."""
-
-    def codegen(context, builder, signature, args):
-        count = signature.return_type.count
-        picked = [*range(count // 2, count)] * 2
-        return builder.shuffle_vector(args[0], args[0], ir.Constant(ir.VectorType(ir.IntType(32), count), picked))
-
-    return x(x), codegen

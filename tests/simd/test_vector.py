@@ -4,6 +4,7 @@ import numba
 import numpy as np
 import pytest
 
+from fastlstm.simd import across
 from fastlstm.simd import vector as v
 from fastlstm.simd.host import REGISTERS
 from tests.tolerances import assert_bitwise_equal
@@ -39,14 +40,14 @@ def _load_n(a, i, out, n):
 
 @numba.njit
 def _across(a):
-    return v.hsum(v.load(a, 0)), v.hmax(v.load(a, 0))
+    return across.hsum(v.load(a, 0)), across.hmax(v.load(a, 0))
 
 
 @numba.njit
 def _halves(a, b, out):
     x, y = v.load(a, 0), v.load(b, 0)
-    v.store(out, 0, v.join(x, y))
-    v.store(out, v.lanes_of(a), v.join(v.upper(x), v.upper(y)))
+    v.store(out, 0, across.join(x, y))
+    v.store(out, v.lanes_of(a), across.join(across.upper(x), across.upper(y)))
 
 
 @v.lanewise
