@@ -17,19 +17,21 @@ sigmoid    4 ulp        4 ulp
 NaN gives NaN. exp clamps its argument to -87 .. 88 (float32) or -708 .. 709 (float64), just inside the normal numbers:
 beyond, it gives the value at the bound, neither 0 nor infinity.
 
-The LSTM's gates use the parts `one_plus_exp2`, `exp2_minus_1` and `expm1_twice`: ``sigmoid(x) = 1 / (1 + exp(-x))`` and
+Gates use the parts `one_plus_exp2`, `exp2_minus_1` and `expm1_twice`: ``sigmoid(x) = 1 / (1 + exp(-x))`` and
 ``tanh(x) = expm1(2x) / (expm1(2x) + 2)`` are fractions, and two fractions that are multiplied need one division.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from ..simd.jit import jit, jit_inline
 from ..simd.lanes import Lane
-from ..simd.vector import lanes_of, lanewise, load, load_n, store, store_n
-from ._jit import jit
+from ..simd.vector import lanes_of, lanewise, load, load_n, splat, store, store_n
 
 __all__ = [
+    "ACTIVATIONS",
     "LOG2E",
+    "Activation",
     "exp2_minus_1",
     "expm1_twice",
     "one_plus_exp2",
@@ -167,6 +169,91 @@ def tanh(x):
     """``tanh(x)``: the hyperbolic tangent of every lane, ``expm1(2x) / (expm1(2x) + 2)``."""
     minus_one = _expm1_twice(x)
     return minus_one / (minus_one + 2.0)
+
+
+@lanewise
+def relu(x):
+    """``relu(x)``: x where it is above 0, else 0; NaN stays NaN."""
+    return x.at_least(0.0)
+
+
+@lanewise
+def hard_sigmoid(x):
+    """``hard_sigmoid(x)``: ``x / 6 + 1/2`` between 0 and 1, as in Keras 3 and torch."""
+    return x.fma(1.0 / 6.0, 0.5).at_least(0.0).at_most(1.0)
+
+
+@lanewise
+def hard_sigmoid_keras2(x):
+    """``hard_sigmoid_keras2(x)``: ``0.2 x + 1/2`` between 0 and 1, as in Keras 2 and ONNX."""
+    return x.fma(0.2, 0.5).at_least(0.0).at_most(1.0)
+
+
+@lanewise
+def softsign(x):
+    """``softsign(x)``: ``x / (1 + |x|)``."""
+    return x / (x.call("fabs") + 1.0)
+
+
+@jit_inline
+def linear(x):
+    """Return x."""
+    return x
+
+
+@jit_inline
+def _slope_of_tanh(y):
+    return splat(y, 1.0) - y * y
+
+
+@jit_inline
+def _slope_of_sigmoid(y):
+    return y * (splat(y, 1.0) - y)
+
+
+@lanewise
+def _slope_of_relu(y):
+    return y.one_above(0.0)
+
+
+@lanewise
+def _slope_of_hard_sigmoid(y):
+    return y.one_above(0.0) * (1.0 - y).one_above(0.0) * (1.0 / 6.0)
+
+
+@lanewise
+def _slope_of_hard_sigmoid_keras2(y):
+    return y.one_above(0.0) * (1.0 - y).one_above(0.0) * 0.2
+
+
+@lanewise
+def _slope_of_softsign(y):
+    rest = 1.0 - y.call("fabs")
+    return rest * rest
+
+
+@jit_inline
+def _slope_of_linear(y):
+    return splat(y, 1.0)
+
+
+class Activation(NamedTuple):
+    """An elementwise function and its derivative as a function of its value, for kernels."""
+
+    value: Any
+    slope: Any
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "tanh": Activation(tanh, _slope_of_tanh),
+    "sigmoid": Activation(sigmoid, _slope_of_sigmoid),
+    "hard_sigmoid": Activation(hard_sigmoid, _slope_of_hard_sigmoid),
+    "hard_sigmoid_keras2": Activation(hard_sigmoid_keras2, _slope_of_hard_sigmoid_keras2),
+    "relu": Activation(relu, _slope_of_relu),
+    "linear": Activation(linear, _slope_of_linear),
+    "softsign": Activation(softsign, _slope_of_softsign),
+}
+"""The activations that cells may have, by Keras's names; ``hard_sigmoid_keras2`` is Keras 2's ``hard_sigmoid``."""
 
 
 @jit

@@ -1,6 +1,6 @@
 """Embedding: gather rows of a table by id, and add gradients up into it."""
 
-from ._jit import jit
+from ..simd.jit import jit
 
 __all__ = ["gather", "scatter_add"]
 

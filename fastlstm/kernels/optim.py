@@ -12,8 +12,8 @@ All arrays are 1-D, contiguous, of one float type and length n; scalars are floa
 
 import numpy as np
 
+from ..simd.jit import jit, jit_inner
 from ..simd.vector import fma, lanes_of, lanewise, load, load_n, splat, store, store_n, vsqrt
-from ._jit import jit, jit_inner
 
 __all__ = ["NORM_BLOCK", "adam", "momentum", "rmsprop", "rmsprop_momentum", "sgd", "squared_norm"]
 

@@ -21,21 +21,9 @@ import math
 import numpy as np
 from numba import types
 
-from ..simd.vector import (
-    fma,
-    hmax,
-    hsum,
-    intrinsic,
-    lane_mask,
-    lanes_of,
-    load,
-    load_n,
-    splat,
-    store,
-    store_n,
-    vmax,
-)
-from ._jit import jit, jit_inner
+from ..simd.across import hmax, hsum
+from ..simd.jit import jit, jit_inner
+from ..simd.vector import fma, intrinsic, lane_mask, lanes_of, load, load_n, splat, store, store_n, vmax
 from .activations import vexp
 
 __all__ = ["cross_entropy", "soft_cross_entropy", "softmax_cross_entropy", "softmax_rows"]

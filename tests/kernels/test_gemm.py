@@ -9,10 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastlstm.kernels import gemm
+from fastlstm.kernels.gemm.tiles import tile_height
+from fastlstm.runtime import config
+from fastlstm.simd.host import REGISTERS
 from tests import strategies
 from tests.tolerances import assert_bitwise_equal, assert_gradients_close
 
 SAME_ROWS = np.empty(0, np.int64)
+ROW_BLOCK = config.TUNED.row_block
 
 
 def packed(b):
@@ -53,8 +57,8 @@ def over_rows(a, b, b_rows=SAME_ROWS, parts=None, want_sums=True, before=None, b
     parts = parts or [0, m]
     for begin, end in pairwise(parts):
         gemm.product_over_rows(
-            *(a, m, b, first, b_rows, first, c, more, c_rows, more, rows, out, sums, before is not None),
-            *(scratch, begin, end),
+            *((a.reshape(-1), m), (b.reshape(-1), first, b_rows, first), (c.reshape(-1), more, c_rows, more)),
+            *(rows, out, sums, before is not None, scratch, begin, end),
         )
     return out, sums
 
@@ -92,6 +96,20 @@ def test_product_is_bias_plus_a_times_b(mkn, seed, dtype):
     a, b, bias = operands(*mkn, seed, dtype)
     exact = bias.astype(np.float64) + a.astype(np.float64) @ b.astype(np.float64)
     assert_gradients_close(product(a, b, bias), exact, what="product", bound=bound(dtype, mkn[1] + 1))
+
+
+@given(strategies.matrices_mkn(), strategies.seeds(), strategies.float_types())
+def test_panels_of_three_registers_give_the_bits_of_four(mkn, seed, dtype):
+    """Cells of three gates have them: only where a column lies differs."""
+    (m, k, n), width = mkn, 3 * REGISTERS.lanes(np.dtype(dtype).itemsize)
+    a, b, bias = operands(m, k, n, seed, dtype)
+    count = -(-n // width)
+    wide, start = np.zeros((k, count * width), dtype), np.zeros(count * width, dtype)
+    wide[:, :n], start[:n] = b, bias
+    panels = np.ascontiguousarray(wide.reshape(k, count, width).swapaxes(0, 1)).reshape(-1)
+    out = np.full((m, n), np.nan, dtype)
+    gemm.product_by(3)(a, k, panels, k, start, out, n, n, 0, m)
+    assert_bitwise_equal(out, product(a, b, bias))
 
 
 @given(strategies.matrices_mkn(), strategies.seeds(), strategies.float_types(), st.data())
@@ -160,7 +178,7 @@ def test_nan_stays_in_its_row(dtype, rng):
 
 
 @given(
-    st.sampled_from([1, 2, 5, gemm.ROW_BLOCK - 1, gemm.ROW_BLOCK, gemm.ROW_BLOCK + 1, 2 * gemm.ROW_BLOCK + 3]),
+    st.sampled_from([1, 2, 5, ROW_BLOCK - 1, ROW_BLOCK, ROW_BLOCK + 1, 2 * ROW_BLOCK + 3]),
     st.integers(1, 30),
     st.integers(1, 150),
     strategies.seeds(),
@@ -223,7 +241,7 @@ def test_a_product_over_no_rows_is_zero(dtype):
 
 @numba.njit
 def _tile_height(rows):
-    return gemm.tile_height(rows)
+    return tile_height(rows)
 
 
 @pytest.mark.parametrize("rows", range(1, 40))
@@ -237,7 +255,7 @@ def test_tiles_cut_any_number_of_rows_without_remainder(rows):
 
 
 def test_products_over_rows_add_up(dtype, rng):
-    a, b = rng.standard_normal((gemm.ROW_BLOCK + 7, 53)).astype(dtype), rng.standard_normal((gemm.ROW_BLOCK + 7, 70))
+    a, b = rng.standard_normal((ROW_BLOCK + 7, 53)).astype(dtype), rng.standard_normal((ROW_BLOCK + 7, 70))
     b = b.astype(dtype)
     first = over_rows(a[:5], b[:5])
     out, sums = over_rows(a[5:], b[5:], before=first)

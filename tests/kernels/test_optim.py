@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from fastlstm.kernels import optim
 from tests import strategies
+from tests.naive import optim as naive
 from tests.tolerances import assert_bitwise_equal, assert_outputs_close
-from tests.training import naive_optim
 
 STEPS = 5
 SCALE = 0.5
@@ -47,14 +47,14 @@ def _adam(decay, penalty):
 
 
 KERNELS = {
-    "sgd": (_sgd, lambda: naive_optim.Sgd(RATE)),
-    "momentum": (_momentum(False), lambda: naive_optim.Sgd(RATE, 0.9)),
-    "nesterov": (_momentum(True), lambda: naive_optim.Sgd(RATE, 0.9, True)),
-    "rmsprop": (_rmsprop, lambda: naive_optim.RmsProp(RATE, 0.9, 1e-3)),
-    "rmsprop_momentum": (_rmsprop_momentum, lambda: naive_optim.RmsProp(RATE, 0.9, 1e-3, 0.8)),
-    "adam": (_adam(0.0, 0.0), lambda: naive_optim.Adam(RATE, 0.8, 0.95, 1e-3)),
-    "adamw": (_adam(0.3, 0.0), lambda: naive_optim.Adam(RATE, 0.8, 0.95, 1e-3, decay=0.3)),
-    "adam_with_penalty": (_adam(0.0, 0.2), lambda: naive_optim.Adam(RATE, 0.8, 0.95, 1e-3, penalty=0.2)),
+    "sgd": (_sgd, lambda: naive.Sgd(RATE)),
+    "momentum": (_momentum(False), lambda: naive.Sgd(RATE, 0.9)),
+    "nesterov": (_momentum(True), lambda: naive.Sgd(RATE, 0.9, True)),
+    "rmsprop": (_rmsprop, lambda: naive.RmsProp(RATE, 0.9, 1e-3)),
+    "rmsprop_momentum": (_rmsprop_momentum, lambda: naive.RmsProp(RATE, 0.9, 1e-3, 0.8)),
+    "adam": (_adam(0.0, 0.0), lambda: naive.Adam(RATE, 0.8, 0.95, 1e-3)),
+    "adamw": (_adam(0.3, 0.0), lambda: naive.Adam(RATE, 0.8, 0.95, 1e-3, decay=0.3)),
+    "adam_with_penalty": (_adam(0.0, 0.2), lambda: naive.Adam(RATE, 0.8, 0.95, 1e-3, penalty=0.2)),
 }
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from fastlstm.kernels.softmax import cross_entropy, soft_cross_entropy, softmax_cross_entropy, softmax_rows
 from tests import strategies
+from tests.naive import cross_entropy as naive
 from tests.tolerances import assert_bitwise_equal, assert_gradients_close
-from tests.training import naive_softmax
 
 LOSS = {"float32": 2e-6, "float64": 1e-13}
 """Largest error of a loss, relative to the larger of 1 and the spread of its row."""
@@ -56,7 +56,7 @@ def run_sparse(case, parts=None):
 @given(cases(), st.data())
 def test_cross_entropy_and_its_gradient(case, data):
     losses, gradient = run_sparse(case)
-    exact = [naive_softmax.cross_entropy(z.astype(float), t) for z, t in zip(case.logits, case.targets, strict=True)]
+    exact = [naive.cross_entropy(z.astype(float), t) for z, t in zip(case.logits, case.targets, strict=True)]
     assert_losses_close(losses, [loss for loss, _ in exact], case.logits)
     expected = np.array([weight * g for weight, (_, g) in zip(case.weights, exact, strict=True)])
     error = np.abs(gradient - expected).max()  # a weight of order 1 times probabilities
@@ -80,8 +80,7 @@ def test_soft_targets(case):
     logits, losses = case.logits.copy(), np.empty(len(case.logits))
     soft_cross_entropy(logits, case.soft, case.weights, losses, 0, len(losses))
     exact = [
-        naive_softmax.soft_cross_entropy(z, y)
-        for z, y in zip(case.logits.astype(float), case.soft.astype(float), strict=True)
+        naive.soft_cross_entropy(z, y) for z, y in zip(case.logits.astype(float), case.soft.astype(float), strict=True)
     ]
     mass = case.soft.sum(axis=1, dtype=float)
     assert_losses_close(losses / mass, np.array([loss for loss, _ in exact]) / mass, case.logits)
@@ -104,7 +103,7 @@ def test_soft_targets_that_are_one_hot_give_the_sparse_loss(case):
 def test_softmax_rows(case):
     x = case.logits.copy()
     softmax_rows(x, 0, len(x))
-    expected = np.array([naive_softmax.softmax(z) for z in case.logits.astype(float)])
+    expected = np.array([naive.softmax(z) for z in case.logits.astype(float)])
     assert_gradients_close(x, expected, bound={"float32": 1e-6, "float64": 2e-14}[str(x.dtype)])
 
 
@@ -149,7 +148,7 @@ def test_a_masked_class_has_no_probability_and_no_gradient(dtype, classes):
     case.soft[0, 2] = 0.0
     losses, gradient = run_sparse(case)
     others = np.delete(case.logits[0].astype(float), 2)
-    assert_losses_close(losses, [naive_softmax.cross_entropy(others, 1)[0]], others[None].astype(dtype))
+    assert_losses_close(losses, [naive.cross_entropy(others, 1)[0]], others[None].astype(dtype))
     assert gradient[0, 2] == 0.0
     soft_cross_entropy(case.logits, case.soft, case.weights, losses, 0, 1)
     assert math.isfinite(losses[0])
