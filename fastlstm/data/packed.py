@@ -3,28 +3,34 @@
 ``rows[offsets[t] + n]`` is step t of the n-th longest sequence; ``batch_sizes[t]`` says how many sequences are still
 alive at step t (torch's PackedSequence layout). A dense batch is the case where all lengths are equal, and a batch of
 plain feature vectors, one row a sample, the case of one step. Nothing is ever computed on padding, so masks do not
-exist. Users never see this: `pack` takes what they pass and a `Form` gives it back the way it came.
+exist. Users never see this: `pack` takes what they pass and a `BatchFormat` gives it back the way it came.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError, OptionError, ShapeError
-from ..kernels import team
 from ..kernels.embedding import gather
+from ..runtime.pool import parallel_for
+from .lengths import longest_first, same_length, take_lengths
 from .numbers import as_numbers
 
-__all__ = ["Batch", "Form", "Lookup", "Packed", "Strided", "is_ragged", "pack", "same_length", "writeable"]
+__all__ = [
+    "BatchFormat",
+    "BatchLike",
+    "EmbeddingGather",
+    "Packed",
+    "Strided",
+    "is_ragged",
+    "pack",
+    "writeable",
+]
 
-_SHORT = 4096
-"""Steps up to which batch sizes are kept for the next batch."""
-
-Batch: TypeAlias = ArrayLike | Sequence[ArrayLike]
+BatchLike: TypeAlias = ArrayLike | Sequence[ArrayLike]
 """What users pass: an array, or a list of arrays of different lengths."""
 
 
@@ -41,12 +47,12 @@ class Strided(NamedTuple):
     sequence: int
 
 
-class Lookup(NamedTuple):
+class EmbeddingGather(NamedTuple):
     """Rows that are rows of a table: what an Embedding returns, which an LSTM may take as it is."""
 
     ids: NDArray[Any]  # (M,), 0 to V - 1
     table: NDArray[Any]  # (V, F)
-    edition: object  # another one whenever the table's values are others
+    version: object  # another one whenever the table's values are others
     out: Callable[[tuple[int, int]], NDArray[Any]]
     """Gives the memory for the rows, of a shape (M, F), should they be wanted."""
 
@@ -56,10 +62,10 @@ class Packed:
 
     Parameters
     ----------
-    rows : ndarray or Lookup
+    rows : ndarray or EmbeddingGather
         ``(M, F)`` features, or ``(M,)`` integer ids; M is the sum of all lengths. Of a dense batch also a view
         ``(T, N, F)`` of memory that is laid out otherwise: it becomes rows when they are asked for, and a kernel that
-        goes by `strided` reads it where it is. A `Lookup` becomes rows when they are asked for, too.
+        goes by `strided` reads it where it is. A `EmbeddingGather` becomes rows when they are asked for, too.
     batch_sizes : ndarray of int64, shape (T,)
         How many sequences are alive at each step; never rises, never 0.
     order : ndarray of int64, shape (N,), or None
@@ -72,7 +78,7 @@ class Packed:
 
     def __init__(
         self,
-        rows: NDArray[Any] | Lookup,
+        rows: NDArray[Any] | EmbeddingGather,
         batch_sizes: NDArray[np.int64],
         order: NDArray[np.int64] | None = None,
         steps: bool = True,
@@ -88,9 +94,9 @@ class Packed:
         """F, the features of a row; says nothing of ids."""
         self.total: int
         """M, the number of rows."""
-        self.lookup: Lookup | None = None
-        """What the rows are made of, as long as nobody has asked for them."""
-        if isinstance(rows, Lookup):
+        self.lookup: EmbeddingGather | None = None
+        """What the rows are made of, until they are asked for."""
+        if isinstance(rows, EmbeddingGather):
             self.lookup = rows
             self.features, self.total = rows.table.shape[1], len(rows.ids)
         else:
@@ -110,7 +116,7 @@ class Packed:
         if self.lookup is not None:
             ids, table = self.lookup.ids, self.lookup.table
             self._rows = self.lookup.out((self.total, self.features))
-            team.share(gather, table, ids, self._rows, count=self.total, cost=0.1 * self._rows.size)
+            parallel_for(gather, table, ids, self._rows, count=self.total, cost=0.1 * self._rows.size)
             self.lookup = None
 
     @property
@@ -188,7 +194,7 @@ class Packed:
             return np.arange(self.total - self.sequences, self.total)
         return self.offsets[self.lengths - 1] + np.arange(self.sequences)
 
-    def with_rows(self, rows: NDArray[Any] | Lookup) -> "Packed":
+    def with_rows(self, rows: NDArray[Any] | EmbeddingGather) -> "Packed":
         """Return the same batch with other rows, one for each of these."""
         return Packed(rows, self.batch_sizes, self.order, self.steps)
 
@@ -214,7 +220,7 @@ class Packed:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class BatchFormat:
     """How a batch came in, so that the answer can go out alike."""
 
     kind: Literal["array", "padded", "list"]
@@ -241,7 +247,7 @@ class Form:
         return [np.ascontiguousarray(row[:length]) for row, length in zip(padded, lengths, strict=True)]
 
 
-_DENSE = Form("array", 0)
+_DENSE = BatchFormat("array", 0)
 
 
 def _places(packed: Packed) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -252,14 +258,14 @@ def _places(packed: Packed) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def pack(
-    x: Batch,
+    x: BatchLike,
     lengths: ArrayLike | None = None,
     *,
     features: bool,
     dtype: Any = None,
     who: str = "pack",
     steps: bool = True,
-) -> tuple[Packed, Form]:
+) -> tuple[Packed, BatchFormat]:
     """Turn what a user passed into rows.
 
     Parameters
@@ -280,7 +286,7 @@ def pack(
     Returns
     -------
     packed : Packed
-    form : Form
+    form : BatchFormat
 
     Raises
     ------
@@ -324,13 +330,13 @@ def pack(
         if not (features and array.flags.c_contiguous):  # no copy where the steps come first already
             by_step = _rows(by_step.reshape(-1, *array.shape[2:]))
         return Packed(by_step, batch_sizes), _DENSE
-    true = _lengths(lengths, array.shape[0], array.shape[1], who)
-    order, batch_sizes = _longest_first(true)
+    true = take_lengths(lengths, array.shape[0], array.shape[1], who)
+    order, batch_sizes = longest_first(true)
     packed = Packed(np.empty(0), batch_sizes, order)
-    return packed.with_rows(_rows(array[_places(packed)])), Form("padded", array.shape[1])
+    return packed.with_rows(_rows(array[_places(packed)])), BatchFormat("padded", array.shape[1])
 
 
-def is_ragged(x: Batch) -> bool:
+def is_ragged(x: BatchLike) -> bool:
     """Tell whether `x` is a list of arrays (or of lists), one for each sequence, rather than one array."""
     if not isinstance(x, list | tuple):
         return False
@@ -341,7 +347,7 @@ def is_ragged(x: Batch) -> bool:
     return all(isinstance(item, list | tuple) for item in x) and len({len(item) for item in x}) > 1
 
 
-def _pack_list(x: Sequence[ArrayLike], *, features: bool, dtype: Any, who: str) -> tuple[Packed, Form]:
+def _pack_list(x: Sequence[ArrayLike], *, features: bool, dtype: Any, who: str) -> tuple[Packed, BatchFormat]:
     if not x:
         raise DataError(f"{who}: an empty list; pass at least one sequence")
     arrays = [_numbers(item, dtype, who) for item in x]
@@ -359,12 +365,12 @@ def _pack_list(x: Sequence[ArrayLike], *, features: bool, dtype: Any, who: str) 
         if len(array) == 0:
             raise DataError(f"{who}: sequence {place} has length 0; every sequence needs at least one step")
     lengths = np.array([len(array) for array in arrays], np.int64)
-    order, batch_sizes = _longest_first(lengths)
+    order, batch_sizes = longest_first(lengths)
     packed = Packed(np.empty(0), batch_sizes, order)
     sequence, step = _places(packed)
     starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
     rows = np.concatenate(arrays)[starts[sequence] + step]
-    return packed.with_rows(_rows(rows)), Form("list", 0)
+    return packed.with_rows(_rows(rows)), BatchFormat("list", 0)
 
 
 def _numbers(x: ArrayLike, dtype: Any, who: str) -> NDArray[Any]:
@@ -379,36 +385,6 @@ def _rows(array: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(array)
 
 
-def same_length(steps: int, count: int) -> NDArray[np.int64]:
-    """Return the batch sizes of a dense batch; nobody writes into them."""
-    return _same_length(steps, count) if steps <= _SHORT else np.full(steps, count, np.int64)
-
-
-@lru_cache(maxsize=256)
-def _same_length(steps: int, count: int) -> NDArray[np.int64]:
-    return np.full(steps, count, np.int64)
-
-
 def writeable(values: NDArray[Any]) -> NDArray[Any]:
     """Return an array that kernels take: for one that must not be written to Numba would compile them once more."""
     return values if values.flags.writeable else values.copy()
-
-
-def _lengths(lengths: ArrayLike, count: int, steps: int, who: str) -> NDArray[np.int64]:
-    true = as_numbers(lengths, f"{who}: lengths")
-    if true.shape != (count,):
-        raise ShapeError(f"{who}: lengths has shape {true.shape}; expected ({count},), one for each sequence")
-    if true.dtype.kind not in "iu":
-        raise DataError(f"{who}: lengths has dtype {true.dtype}; expected integers")
-    wrong = np.flatnonzero((true < 1) | (true > steps))
-    if len(wrong):
-        raise DataError(f"{who}: lengths[{wrong[0]}] is {true[wrong[0]]}; expected 1 to {steps}, the steps of x")
-    return true.astype(np.int64)
-
-
-def _longest_first(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
-    """Return the stable order from longest to shortest (None if it is so already) and the batch sizes."""
-    order = np.argsort(-lengths, kind="stable")
-    longest = int(lengths.max())
-    batch_sizes = len(lengths) - np.searchsorted(np.sort(lengths), np.arange(longest), side="right")
-    return (None if (order == np.arange(len(order))).all() else order), batch_sizes.astype(np.int64)

@@ -8,13 +8,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError, OptionError, ShapeError
 from .numbers import as_numbers
-from .packed import Batch, Form, Packed, is_ragged, pack
+from .packed import BatchFormat, BatchLike, Packed, is_ragged, pack
 
-__all__ = ["SequenceSet", "Taken"]
+__all__ = ["Batch", "SequenceSet"]
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Batch:
     """A batch: packed input, and one target and weight for each row that the model puts out (None: not given)."""
 
     x: Packed
@@ -54,9 +54,9 @@ class SequenceSet:
 
     def __init__(
         self,
-        x: Batch,
-        y: Batch | None = None,
-        weights: Batch | None = None,
+        x: BatchLike,
+        y: BatchLike | None = None,
+        weights: BatchLike | None = None,
         lengths: ArrayLike | None = None,
         *,
         ids: bool,
@@ -100,7 +100,7 @@ class SequenceSet:
             if not np.isfinite(weight).all():
                 raise DataError(f"{self.who}: sample_weight of sequence {place} is {weight}; expected finite numbers")
 
-    def _keep(self, given: Batch, word: str) -> NDArray[Any] | list[Any]:
+    def _keep(self, given: BatchLike, word: str) -> NDArray[Any] | list[Any]:
         what = f"{self.who}: {word}"
         if is_ragged(given):
             return [as_numbers(item, f"{what}: sequence {n}") for n, item in enumerate(cast(list[Any], given))]
@@ -110,11 +110,11 @@ class SequenceSet:
         return len(self.x)
 
     @property
-    def form(self) -> Form:
+    def form(self) -> BatchFormat:
         """How the input came in, so that answers can go out alike."""
         if isinstance(self.x, list):
-            return Form("list", 0)
-        return Form("array" if self.lengths is None else "padded", self.x.shape[1] if self.x.ndim > 1 else 1)
+            return BatchFormat("list", 0)
+        return BatchFormat("array" if self.lengths is None else "padded", self.x.shape[1] if self.x.ndim > 1 else 1)
 
     def split(self, count: int) -> tuple["SequenceSet", "SequenceSet"]:
         """Return the first `count` sequences and the others."""
@@ -135,12 +135,12 @@ class SequenceSet:
             who=self.who,
         )
 
-    def take(self, which: NDArray[np.int64], dtype: Any = None) -> Taken:
+    def take(self, which: NDArray[np.int64], dtype: Any = None) -> Batch:
         """Return the sequences of these numbers as a batch; `dtype` is what features become."""
         lengths = None if self.lengths is None else self.lengths[which]
         dtype = None if self.ids else dtype
         x = self._pack(self.x, which, lengths, features=not self.ids, dtype=dtype, word="x", samples=self.samples)
-        return Taken(x, self._targets(which, x, lengths), self._weights(which, x, lengths))
+        return Batch(x, self._targets(which, x, lengths), self._weights(which, x, lengths))
 
     def _pack(
         self,
@@ -154,7 +154,7 @@ class SequenceSet:
         samples: bool = False,
     ) -> Packed:
         if isinstance(given, list):
-            some: Batch = [given[i] for i in which]
+            some: BatchLike = [given[i] for i in which]
             steps, lengths = True, None  # which a list has of its own
         else:
             some = given[which]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastlstm.data.packed import Packed, pack
+from fastlstm.data.packed import pack
 from fastlstm.errors import DataError, OptionError, ShapeError
 from tests import naive, strategies
 from tests.tolerances import assert_bitwise_equal
@@ -138,10 +138,25 @@ def test_a_list_of_equally_long_lists_is_one_array_and_a_list_of_arrays_is_not()
     assert pack([[[1.0, 2.0]], [[3.0, 4.0], [5.0, 6.0]]], features=True)[1].kind == "list"
 
 
-def test_a_packed_batch_cannot_be_changed():
-    packed = Packed(np.zeros((2, 1)), np.array([2]))
+@pytest.mark.parametrize("lengths", [[4, 4, 4], [4, 2, 3]], ids=["dense", "ragged"])
+def test_what_is_derived_from_a_batch_leaves_it_and_the_users_arrays_as_they_were(lengths, rng):
+    sequences = naive.random_sequences(rng, lengths, 3)
+    given = np.stack(sequences) if len(set(lengths)) == 1 else sequences
+    before = [x.copy() for x in sequences]
+    packed, _ = pack(given, features=True)
+    rows, sizes = packed.rows.copy(), packed.batch_sizes.copy()
+    turned = packed.reversed()
+    twice = turned.reversed().rows.copy()
+    doubled = turned.with_rows(2.0 * turned.rows)
+    doubled.rows[...] = 7.0
+    assert_bitwise_equal(twice, rows, what="turned round twice")
+    assert len(rows) < 2 or not (turned.rows == rows).all()
+    assert_bitwise_equal(packed.rows, rows, what="rows")
+    assert_bitwise_equal(packed.batch_sizes, sizes, what="batch_sizes")
+    for x, expected in zip(given, before, strict=True):
+        assert_bitwise_equal(x, expected, what="the user's array")
     with pytest.raises(AttributeError):
-        packed.rows = np.ones((2, 1))
+        packed.rows = rows
 
 
 @pytest.mark.parametrize(
