@@ -3,8 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .kernels.team import get_num_threads, set_num_threads
 from .layers import (
+    L2,
     LSTM,
     Bidirectional,
     Dense,
@@ -16,6 +16,7 @@ from .layers import (
     LSTMState,
     Stream,
 )
+from .threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from . import decode, errors
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "L2",
     "LSTM",
     "Bidirectional",
     "Dense",

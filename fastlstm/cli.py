@@ -266,7 +266,7 @@ def _complain(message: str) -> None:
 def _prepare(output: Path | None, threads: int | None) -> None:
     """Set the threads, and find out before a long training whether its result can be saved."""
     if threads is not None:
-        from .kernels.team import set_num_threads
+        from .threads import set_num_threads
 
         set_num_threads(threads)
     if output is None:

@@ -1,15 +1,18 @@
-"""Floor 2: one layer a file."""
+"""Layers, one a file: parameters, shapes, forward, backward."""
 
-from .base import Layer, Run
+from .base import Layer, PassContext
 from .bidirectional import Bidirectional
 from .dense import Dense
 from .dropout import Dropout
 from .embedding import Embedding
 from .lstm import LSTM, LSTMState
 from .pooling import GlobalAveragePooling1D, GlobalMaxPooling1D, LastStep
-from .streaming import Stream
+from .recurrent import RecurrentLayer
+from .regularizers import L2
+from .stream import Stream
 
 __all__ = [
+    "L2",
     "LSTM",
     "Bidirectional",
     "Dense",
@@ -20,6 +23,7 @@ __all__ = [
     "LSTMState",
     "LastStep",
     "Layer",
-    "Run",
+    "PassContext",
+    "RecurrentLayer",
     "Stream",
 ]

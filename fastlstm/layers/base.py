@@ -1,60 +1,22 @@
 """What every layer is: named parameters, a forward, and a backward that takes forward's cache.
 
 A layer remembers nothing between calls but its parameters. ``forward`` returns its output and a cache, a named tuple of
-what ``backward`` needs; ``backward`` returns the gradient of its input and of each parameter, freshly overwritten:
-accumulating is the training loop's business.
+what ``backward`` needs: a layer may run twice before it goes back. ``backward`` returns the gradient of its input and
+of each parameter, freshly overwritten: accumulating is the training loop's business. In training, arrays live in a
+frame of the context's workspace: what forward returns until its backward, what backward returns until the next forward.
 """
 
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..data.numbers import as_numbers, whole
-from ..data.packed import Batch, Packed, is_ragged, pack
+from ..data.packed import BatchLike, Packed, is_ragged, pack
+from ..engine.context import Gradients, PassContext, TableGradient
 from ..errors import NotBuiltError, OptionError, ShapeError
-from ..kernels.scratch import Scratch
 
-__all__ = ["Gradients", "Layer", "Run", "size"]
-
-Gradients = dict[str, NDArray[Any]]
-"""Gradient of each parameter, by the parameter's name."""
-
-
-class Run:
-    """How one pass is made.
-
-    Parameters
-    ----------
-    training : bool
-        Whether dropout drops and caches are kept for ``backward``.
-    rng : numpy.random.Generator, optional
-        Where dropout draws its masks; default: one with a seed from the system, made when first asked for.
-    scratch : Scratch, optional
-        Where layers take their buffers when training: a fresh one allocates, the loop's is used again each step.
-    """
-
-    __slots__ = ("_rng", "scratch", "training")
-
-    def __init__(
-        self, training: bool = False, rng: np.random.Generator | None = None, scratch: Scratch | None = None
-    ) -> None:
-        self.training = training
-        self.scratch = scratch or Scratch()
-        self._rng = rng
-
-    @property
-    def rng(self) -> np.random.Generator:
-        """Where dropout draws its masks."""
-        if self._rng is None:
-            self._rng = np.random.default_rng()
-        return self._rng
-
-
-class OfTable(NamedTuple):
-    """The gradient of the table (V, F) of a `Lookup`, from a layer that never had its rows."""
-
-    gradient: NDArray[Any]
+__all__ = ["Gradients", "Layer", "PassContext", "TableGradient", "dropped", "size"]
 
 
 def size(kind: str, word: str, value: object) -> int:
@@ -97,6 +59,8 @@ class Layer:
         if self.dtype not in (np.float32, np.float64):
             raise OptionError(f"{self.kind}: dtype is {self.dtype}; expected float32 or float64")
         self.params: dict[str, NDArray[Any]] = {}
+        self.penalties: dict[str, float] = {}
+        """Factors of the squares of parameters, by name, that training adds to the loss."""
         self.features_in: int | None = None
 
     # --- what a layer defines -----------------------------------------------------------------------------------
@@ -129,11 +93,13 @@ class Layer:
         """Return fresh parameters for inputs of `features` features; without `rng`, of the right shapes only."""
         return {}
 
-    def forward(self, x: Packed, run: Run) -> tuple[Packed, Any]:
+    def forward(self, x: Packed, context: PassContext) -> tuple[Packed, Any]:
         """Return the output and the cache that `backward` takes (None where not training)."""
         raise NotImplementedError
 
-    def backward(self, dy: NDArray[Any], cache: Any, run: Run) -> tuple[NDArray[Any] | OfTable | None, Gradients]:
+    def backward(
+        self, dy: NDArray[Any], cache: Any, context: PassContext
+    ) -> tuple[NDArray[Any] | TableGradient | None, Gradients]:
         """Return the gradient of the input rows (None where ids went in) and of each parameter.
 
         `dy` has the shape of the rows that `forward` returned, and may be overwritten.
@@ -168,7 +134,7 @@ class Layer:
                 "pass the same features, or build a new layer"
             )
 
-    def __call__(self, x: Batch, *, lengths: ArrayLike | None = None) -> Any:
+    def __call__(self, x: BatchLike, *, lengths: ArrayLike | None = None) -> Any:
         """Apply the layer to arrays, for inference.
 
         Parameters
@@ -185,10 +151,10 @@ class Layer:
             In the form of `x`; zeros from each sequence's length on.
         """
         packed, form = self.take(x, lengths)
-        y, _ = self.forward(packed, Run())
+        y, _ = self.forward(packed, PassContext())
         return form.unpack(y)
 
-    def take(self, x: Batch, lengths: ArrayLike | None = None) -> tuple[Packed, Any]:
+    def take(self, x: BatchLike, lengths: ArrayLike | None = None) -> tuple[Packed, Any]:
         """Check and pack what a user passed; a layer that is not built yet builds itself for it."""
         steps = not (self.takes_samples and not is_ragged(x) and np.ndim(cast(ArrayLike, x)) == 2)
         packed, form = pack(

@@ -1,44 +1,49 @@
-"""Bidirectional: one layer reads each sequence from its start, its twin from its end."""
+"""Bidirectional: one layer reads each sequence from its start, another from its end."""
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..data.packed import Batch, Packed
-from ..errors import OptionError, ShapeError
-from ..kernels import lstm as kernels
-from ..kernels import team
-from ..kernels.scratch import aligned, borrowed, zeros
-from . import shared_units
-from .base import Gradients, Layer, OfTable, Run
-from .led import Led
-from .lstm import BRIEF, LSTM, LSTMState, steps_of
-from .lstm_training import LSTMCache
-from .ways import SharedSequences, run_alone
+from ..data.packed import BatchLike, Packed
+from ..engine.autotuner import AutoTuner
+from ..engine.geometry import NO_IDS
+from ..engine.recurrence import Source, run_both
+from ..engine.training import RecurrentCache
+from ..errors import ShapeError
+from ..runtime.workspace import Frame
+from .base import Gradients, Layer, PassContext, TableGradient
+from .merge import Merge, check_pair, merge, split
+from .recurrent import RecurrentLayer, State, steps_of
 
-__all__ = ["Bidirectional", "Merge"]
+__all__ = ["Bidirectional"]
 
-Merge = Literal["concat", "sum", "ave", "mul"]
+
+States = tuple[State | None, State | None]
 
 
 class _Cache(NamedTuple):
     x: Packed
-    forward: LSTMCache
-    backward: LSTMCache
+    forward: RecurrentCache
+    backward: RecurrentCache
     one: NDArray[Any]  # outputs of both, for "mul"
     other: NDArray[Any]
+    frame: Frame
 
 
 class Bidirectional(Layer):
-    """Run an LSTM in both directions and merge what they return (Schuster and Paliwal 1997).
+    """Run a recurrent layer in both directions and merge what they return (Schuster and Paliwal 1997).
 
     Parameters
     ----------
-    layer : LSTM
+    layer : recurrent layer, such as LSTM
         Its options hold for both directions; each has weights of its own.
     merge_mode : {"concat", "sum", "ave", "mul"}
-        How the two outputs become one; "concat" doubles the features.
+        How the two outputs become one; "concat" joins the features of both.
+    backward_layer : recurrent layer, optional
+        Another layer for the backward direction, with ``go_backwards=True`` as in Keras. It returns sequences and
+        states if `layer` does.
     name : str, optional
         See `Layer`.
 
@@ -54,34 +59,45 @@ class Bidirectional(Layer):
     (2, 5, 16)
     """
 
-    def __init__(self, layer: LSTM, merge_mode: Merge = "concat", *, name: str | None = None):
-        if not isinstance(layer, LSTM):
-            raise OptionError(f"Bidirectional: layer is {type(layer).__name__}; expected an LSTM")
-        if layer.go_backwards:
-            raise OptionError("Bidirectional: the layer has go_backwards=True; pass one that reads forwards")
-        if merge_mode not in ("concat", "sum", "ave", "mul"):
-            raise OptionError(f"Bidirectional: merge_mode={merge_mode!r}; expected concat, sum, ave or mul")
+    def __init__(
+        self, layer: Any, merge_mode: Merge = "concat", *, backward_layer: Any = None, name: str | None = None
+    ):
+        check_pair(layer, backward_layer, merge_mode)
+        back: RecurrentLayer = layer if backward_layer is None else backward_layer
         super().__init__(name=name, dtype=layer.dtype)
         self.merge_mode = merge_mode
-        options = layer.config()
-        self.directions = LSTM(**options), LSTM(**options)
-        self._led = Led()
+        turned = type(back)(**(back.config() | {"go_backwards": False}))
+        self.directions: tuple[RecurrentLayer, RecurrentLayer] = (type(layer)(**layer.config()), turned)
+        self._own_backward = backward_layer is not None
+        alike = [(layer.cell(), layer.units, layer.features_out) for layer in self.directions]
+        self._alike = alike[0] == alike[1]
+        """Whether both directions have one geometry, so that one call runs both."""
+        self._tuner = AutoTuner()
 
     @property
     def features_out(self) -> int:
-        return self.directions[0].units * (2 if self.merge_mode == "concat" else 1)
+        ahead, back = (layer.features_out for layer in self.directions)
+        return ahead + back if self.merge_mode == "concat" else ahead
 
     @property
     def returns_steps(self) -> bool:
         return self.directions[0].return_sequences
 
     def config(self) -> dict[str, Any]:
-        return {"layer": self.directions[0].config(), "merge_mode": self.merge_mode, "name": self.name}
+        ahead, back = self.directions
+        config = {"layer": ahead.config(), "kind": ahead.kind, "merge_mode": self.merge_mode, "name": self.name}
+        if self._own_backward:
+            config |= {"backward_layer": back.config() | {"go_backwards": True}, "backward_kind": back.kind}
+        return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Bidirectional":
         """Return a new layer of the given `config`."""
-        return cls(LSTM(**config["layer"]), config["merge_mode"], name=config["name"])
+        kinds = {kind.__name__: kind for kind in RecurrentLayer.__subclasses__()}
+        layer = kinds[config.get("kind", "LSTM")](**config["layer"])
+        given = config.get("backward_layer")
+        back = kinds[config["backward_kind"]](**given) if given else None
+        return cls(layer, config["merge_mode"], backward_layer=back, name=config["name"])
 
     def create(self, features: int, rng: np.random.Generator | None) -> dict[str, NDArray[Any]]:
         params: dict[str, NDArray[Any]] = {}
@@ -91,12 +107,14 @@ class Bidirectional(Layer):
 
     def _take_params(self, features: int, rng: np.random.Generator | None) -> None:
         super()._take_params(features, rng)
+        self.penalties = {}
         for layer, suffix in zip(self.directions, ("", "_reverse"), strict=True):
             # the same arrays under their own names: what is written to one is written to the other
             names = [name for name in self.params if name.endswith("_reverse") == bool(suffix)]
             layer.params = {name.removesuffix("_reverse"): self.params[name] for name in names}
             layer.features_in = features
             layer.changed()
+            self.penalties |= {name + suffix: factor for name, factor in layer.penalties.items()}
 
     def features_from(self, tensors: dict[str, NDArray[Any]]) -> int:
         return self.directions[0].features_from(tensors)
@@ -104,182 +122,98 @@ class Bidirectional(Layer):
     def changed(self) -> None:
         for layer in self.directions:
             layer.changed()
-        self._led.forget_weights()
+        self._tuner.forget_weights()
 
-    def forward(self, x: Packed, run: Run) -> tuple[Packed, _Cache | None]:
-        y, _, cache = self._run(x, (None, None), run)
-        return y, cache
+    # --- passes ---------------------------------------------------------------------------------------------------
 
-    def _run(
-        self, x: Packed, states: tuple[LSTMState | None, LSTMState | None], run: Run
-    ) -> tuple[Packed, tuple[LSTMState, LSTMState], _Cache | None]:
+    def forward(self, x: Packed, context: PassContext) -> tuple[Packed, _Cache | None]:
+        return self.run_steps(x, (None, None), context)[::2]
+
+    def run_steps(
+        self, x: Packed, states: States, context: PassContext
+    ) -> tuple[Packed, tuple[State, State], _Cache | None]:
         """Return the merged output, both final states and the cache."""
-        if self.merge_mode == "concat" and self.returns_steps and x.dense and not run.training:
-            return *self._run_beside(x, states), None
         ahead, back = self.directions
+        out = x.with_rows if self.returns_steps else x.one_row_each
+        if x.dense and not context.training and self._alike:
+            plan = ahead.recurrence.plan(x.sequences, len(x.batch_sizes), 2, False)
+            sources = ahead.recurrence.input_of(x, plan), back.recurrence.input_of(x.reversed(), plan)
+            merged, finals = self._run_both(sources, (x.sequences, len(x.batch_sizes)), states)
+            final, final_back = finals()
+            return out(merged), (ahead.state_type(*final), back.state_type(*final_back)), None
         x = x.with_rows(x.in_place)
-        y, final, cache = ahead.run_steps(x, states[0], run)
-        z, final_back, cache_back = back.run_steps(x.reversed(), states[1], run)
-        one, other = (y.rows, z.reversed().in_place) if self.returns_steps else (final.h, final_back.h)
-        merged = self._merge(one, other, run)
-        out = x.with_rows(merged) if self.returns_steps else x.one_row_each(merged)
-        if cache is None or cache_back is None:
-            return out, (final, final_back), None
-        return out, (final, final_back), _Cache(x, cache, cache_back, one, other.reshape(one.shape))
+        y, final, cache = ahead.run_steps(x, states[0], context)
+        z, final_back, cache_back = back.run_steps(x.reversed(), states[1], context)
+        one, other = (y.rows, z.reversed().in_place) if self.returns_steps else (final[0], final_back[0])
+        frame = context.workspace.frame(self) if context.training else None
+        merged = merge(self.merge_mode, one, other, frame)
+        if cache is None or cache_back is None or frame is None:
+            return out(merged), (final, final_back), None
+        return out(merged), (final, final_back), _Cache(x, cache, cache_back, one, other.reshape(len(one), -1), frame)
 
-    def _run_beside(
-        self, x: Packed, states: tuple[LSTMState | None, LSTMState | None]
-    ) -> tuple[Packed, tuple[LSTMState, LSTMState]]:
-        """Let both directions write into the halves of the same rows, and cores share directions and sequences."""
-        count, total, units = x.sequences, x.total, self.directions[0].units
+    def _run_both(
+        self, sources: tuple[Source, Source], shape: tuple[int, int], states: States
+    ) -> tuple[NDArray[Any], Callable[[], tuple[State, State]]]:
+        """Run both directions of a dense batch; return the merged rows and what gives both final states."""
         ahead, back = self.directions
-        # N rows of h0 for the forward direction, the M rows of the output, N rows of h0 for the backward one
-        hidden = aligned((total + 2 * count, 2 * units), self.dtype)
-        hidden[:count, :units] = 0.0 if states[0] is None else states[0].h
-        hidden[total + count :, units:] = 0.0 if states[1] is None else states[1].h
-        values = hidden.reshape(-1)
-        calls = (
-            ahead.inference(x, values, 2 * units, False, None if states[0] is None else states[0].c),
-            back.inference(
-                x.reversed(),
-                values[(2 * count + 1) * units :],
-                2 * units,
-                True,
-                None if states[1] is None else states[1].c,
-            ),
-        )
-        cost, size = 2 * shared_units.cost_of(total, units, x.features), max(call.scratch for call in calls)
-        parts = team.threads_for(cost, 2 * count)
+        recurrences = ahead.recurrence, back.recurrence
+        rows, finals = run_both(recurrences, sources, shape, states, self._tuner)
+        if not self.returns_steps:
+            final, final_back = finals()
+            rows = merge(self.merge_mode, final[0], final_back[0], None)
+        elif self.merge_mode != "concat":
+            features = ahead.features_out
+            rows = merge(self.merge_mode, rows[:, :features], rows[:, features:], None)
+        return rows, finals
 
-        def run(memory: NDArray[Any], begin: int, end: int) -> None:
-            """Run the sequences of the forward direction from `begin` on, then those of the backward one."""
-            if begin < count:
-                kernels.infer(*calls[0].arguments, memory, begin, min(end, count))
-            if end > count:
-                kernels.infer(*calls[1].arguments, memory, max(begin, count) - count, end - count)
-
-        with borrowed(parts * size, self.dtype) as memory:
-            team.share(run, count=2 * count, cost=cost, each=[memory[part * size :] for part in range(parts)])
-        finals = (
-            LSTMState(hidden[total : total + count, :units], calls[0].cells[:, :units]),
-            LSTMState(hidden[count : 2 * count, units:], calls[1].cells[:, :units]),
-        )
-        return x.with_rows(hidden[count : count + total]), finals
-
-    def _merge(self, one: NDArray[Any], other: NDArray[Any], run: Run) -> NDArray[Any]:
-        """Return the merged outputs (M, K) of `one` (M, H) and `other`, which may be (T, N, H)."""
-        if self.merge_mode == "concat":
-            count, units = one.shape
-            joined = run.scratch.take(self, "merged", shape=(count, 2 * units), dtype=self.dtype)
-            joined[:, :units] = one
-            joined.reshape(*other.shape[:-1], 2 * units)[..., units:] = other
-            return joined
-        other = other.reshape(one.shape)
-        if self.merge_mode == "mul":
-            merged: NDArray[Any] = one * other
-        elif self.merge_mode == "sum":
-            merged = one + other
-        else:
-            merged = (one + other) * self.dtype.type(0.5)
-        return merged
-
-    def _split(self, dy: NDArray[Any], cache: _Cache) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return the gradient of each direction's output."""
-        if self.merge_mode == "concat":
-            units = self.directions[0].units
-            return dy[:, :units], dy[:, units:]
-        if self.merge_mode == "mul":
-            return dy * cache.other, dy * cache.one
-        half = dy * self.dtype.type(0.5) if self.merge_mode == "ave" else dy
-        return half, half
-
-    def backward(self, dy: NDArray[Any], cache: _Cache, run: Run) -> tuple[NDArray[Any], Gradients]:
+    def backward(
+        self, dy: NDArray[Any], cache: _Cache, context: PassContext
+    ) -> tuple[NDArray[Any] | TableGradient, Gradients]:
         x, parts = cache.x, []
-        for place, part in enumerate(self._split(dy, cache)):
+        for place, part in enumerate(split(self.merge_mode, dy, cache.one, cache.other)):
             given = x.with_rows(part).reversed().in_place if place and self.returns_steps else part
-            parts.append(run.scratch.take(self, "dy", place, shape=part.shape, dtype=self.dtype))
+            parts.append(cache.frame.take(("dy", place), part.shape, self.dtype))
             parts[-1].reshape(given.shape)[...] = given
-        done, other = parts
-        dx, gradients = self.directions[0].backward(done, cache.forward, run)
-        dx_back, gradients_back = self.directions[1].backward(other, cache.backward, run)
-        assert not isinstance(dx, OfTable)
-        assert not isinstance(dx_back, OfTable)  # both directions asked for the rows
+        dx, gradients = self.directions[0].backward(parts[0], cache.forward, context)
+        dx_back, gradients_back = self.directions[1].backward(parts[1], cache.backward, context)
+        assert not isinstance(dx, TableGradient)  # both directions asked for the rows
+        assert not isinstance(dx_back, TableGradient)
         turned = x.with_rows(dx_back).reversed().in_place
         summed = dx.reshape(turned.shape)
         summed += turned
+        context.workspace.release(self, cache.frame)
         return dx, gradients | {f"{name}_reverse": value for name, value in gradients_back.items()}
 
-    def __call__(
-        self,
-        x: Batch,
-        initial_state: tuple[tuple[ArrayLike, ArrayLike], tuple[ArrayLike, ArrayLike]] | None = None,
-        lengths: ArrayLike | None = None,
-    ) -> Any:
+    # --- what users call ------------------------------------------------------------------------------------------
+
+    def __call__(self, x: BatchLike, initial_state: Any = None, lengths: ArrayLike | None = None) -> Any:
         """Run both directions on arrays, for inference.
 
-        Parameters
-        ----------
-        x, lengths
-            As for `LSTM`.
-        initial_state : pair of LSTMState, optional
-            Of the forward and of the backward direction.
-
-        Returns
-        -------
-        y : array or list of arrays
-            In the form of `x`; ``(N, 2H)`` or ``(N, H)`` unless the layer returns sequences.
-        states : pair of LSTMState
-            Only if the layer has ``return_state``.
+        As a call of `LSTM`; `initial_state`, and the states that ``return_state`` returns, are pairs: of the forward
+        and of the backward direction.
         """
-        if lengths is None and initial_state is None and (answer := self._directly(x)) is not None:
+        if lengths is None and initial_state is None and (answer := self._call_dense(x)) is not None:
             return answer
         packed, form = self.take(x, lengths)
-        states: tuple[LSTMState | None, LSTMState | None] = (None, None)
+        ahead, back = self.directions
+        states: States = (None, None)
         if initial_state is not None:
             if len(initial_state) != 2:
                 raise ShapeError("Bidirectional: initial_state is no pair of states, one for each direction")
-            ahead, back = self.directions
             states = ahead.take_state(initial_state[0], packed), back.take_state(initial_state[1], packed)
-        y, finals, _ = self._run(packed, states, Run())
+        y, finals, _ = self.run_steps(packed, states, PassContext())
         out = form.unpack(y)
-        if not self.directions[0].return_state:
+        if not ahead.return_state:
             return out
-        return out, tuple(final.to_user_order(packed) for final in finals)
+        return out, (ahead.to_user_order(finals[0], packed), back.to_user_order(finals[1], packed))
 
-    def _directly(self, x: Batch) -> Any:
-        """Return what a call returns where `LSTM._directly` would; None for all else."""
-        ahead, back = self.directions
+    def _call_dense(self, x: Any) -> Any:
+        """Return what a call returns for an array that kernels take as it is; None for all else."""
+        ahead = self.directions[0]
         where = ahead.where(x) if self.built else None
-        if where is None or self.merge_mode != "concat" or ahead.return_state:
+        if where is None or ahead.return_state or not self._alike:
             return None
-        count, steps, features = x.shape  # type: ignore[union-attr]
-        units, total = ahead.units, count * steps
-        shape = count, steps, features, units
-        cost = 2 * shared_units.cost_of(total, units, features)
-        led = SharedSequences.worth_it(cost)
-        if not led and cost > BRIEF and team.threads_for(cost, 2 * count) > 1:
-            return None
-        cells = zeros((2, count, ahead.stride), self.dtype)
-        if self.returns_steps:  # see `_run_beside`
-            hidden = aligned((total + 2 * count, 2 * units), self.dtype)
-            hidden[:count] = hidden[total + count :] = 0.0
-            values = hidden.reshape(-1)
-            directions = (
-                ahead.direction(where, steps, values, 2 * units, cells[0], False),
-                back.direction(where, steps, values[(2 * count + 1) * units :], 2 * units, cells[1], True, h_back=True),
-            )
-        else:
-            both = aligned((2, count + total, units), self.dtype)
-            both[:, :count] = 0.0
-            directions = (
-                ahead.direction(where, steps, both[0].reshape(-1), units, cells[0], False),
-                back.direction(where, steps, both[1].reshape(-1), units, cells[1], True),
-            )
-        if not led or not self._led.run((SharedSequences,), shape, directions, cost):
-            if team.threads_for(cost, 2 * count) > 1:
-                return None
-            for direction in directions:
-                run_alone(shape, direction)
-        if self.returns_steps:
-            return steps_of(hidden[count : count + total], count)
-        return np.concatenate([both[0, total:], both[1, total:]], axis=1)
+        count, steps, _ = x.shape
+        turned = where[0], (steps - 1) * where[2], -where[2], where[3]
+        rows, _ = self._run_both(((where, NO_IDS), (turned, NO_IDS)), (count, steps), (None, None))
+        return steps_of(rows, count) if self.returns_steps else rows

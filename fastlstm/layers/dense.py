@@ -6,13 +6,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..data.packed import Packed
+from ..engine.products import gradient_of_weight, padded_bias, panels_of, panels_size, rows_of, times
+from ..engine.rows import activate
 from ..errors import OptionError
-from ..kernels import team
-from ..kernels.activations import sigmoid_rows, tanh_rows
-from ..kernels.softmax import softmax_rows
-from .base import Gradients, Layer, Run, size
+from ..runtime.workspace import Frame
+from .base import Gradients, Layer, PassContext, size
 from .initializers import glorot_uniform
-from .products import SAME_ROWS, gradient_of_weight, padded_bias, panels_of, panels_size, times
 
 __all__ = ["Activation", "Dense"]
 
@@ -23,6 +22,7 @@ _ACTIVATIONS = ("linear", "sigmoid", "tanh", "relu", "softmax")
 class _Cache(NamedTuple):
     x: NDArray[Any]
     y: NDArray[Any] | None  # None: the caller took the values before the activation
+    frame: Frame
 
 
 class _Weights(NamedTuple):
@@ -109,30 +109,17 @@ class Dense(Layer):
             kept.append(_Weights(panels_of(weight.T), padded_bias(bias, self.units, self.dtype)))
         return kept[0]
 
-    def forward(self, x: Packed, run: Run, *, linear: bool = False) -> tuple[Packed, _Cache | None]:
+    def forward(self, x: Packed, context: PassContext, *, linear: bool = False) -> tuple[Packed, _Cache | None]:
         """Return the output; with `linear`, the values before the activation, for a loss that fuses with it."""
         rows = np.ascontiguousarray(x.rows)
         weights = self.packed()
-        if run.training:
-            y = run.scratch.take(self, "y", shape=(len(rows), self.units), dtype=self.dtype)
-        else:
-            y = np.empty((len(rows), self.units), self.dtype)
+        shape = len(rows), self.units
+        frame = context.workspace.frame(self) if context.training else None
+        y = np.empty(shape, self.dtype) if frame is None else frame.take("y", shape, self.dtype)
         times(rows, weights.panels, weights.bias, y)
         if not linear:
-            self._activate(y)
-        return x.with_rows(y), _Cache(rows, None if linear else y) if run.training else None
-
-    def _activate(self, y: NDArray[Any]) -> None:
-        """Overwrite `y` (M, units) with its activation."""
-        flat = y.reshape(-1)
-        if self.activation == "sigmoid":
-            team.share(sigmoid_rows, flat, count=flat.size, cost=0.4 * flat.size)
-        elif self.activation == "tanh":
-            team.share(tanh_rows, flat, count=flat.size, cost=0.4 * flat.size)
-        elif self.activation == "relu":
-            np.maximum(y, 0, out=y)
-        elif self.activation == "softmax":
-            team.share(softmax_rows, y, count=len(y), cost=0.6 * flat.size)
+            activate(y, self.activation)
+        return x.with_rows(y), None if frame is None else _Cache(rows, None if linear else y, frame)
 
     def _through_activation(self, dy: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
         """Return the gradient before the activation, given that of its value `y`; overwrites `dy`."""
@@ -148,17 +135,18 @@ class Dense(Layer):
         return dy
 
     def backward(
-        self, dy: NDArray[Any], cache: _Cache, run: Run, *, add: bool = False
+        self, dy: NDArray[Any], cache: _Cache, context: PassContext, *, add: bool = False
     ) -> tuple[NDArray[Any], Gradients]:
         """Return the gradients; with `add`, those of the parameters are added to those of the call before."""
         dz = np.ascontiguousarray(dy if cache.y is None else self._through_activation(dy, cache.y))
-        dweight, dbias = gradient_of_weight(dz, cache.x, SAME_ROWS, run, self, sums=self.use_bias, add=add)
-        dx = run.scratch.take(self, "dx", shape=cache.x.shape, dtype=self.dtype)
-        weight = self.params["weight"]
-        panels = run.scratch.take(
-            self, "panels", shape=(panels_size(self.units, dx.shape[1], self.dtype),), dtype=self.dtype
+        frame, rows, features = cache.frame, len(dz), cache.x.shape[1]
+        dweight, dbias = gradient_of_weight(
+            rows_of(dz), rows_of(cache.x), rows, frame, context.workspace, "weight", sums=self.use_bias, add=add
         )
+        dx = frame.take("dx", cache.x.shape, self.dtype)
+        panels = frame.take("panels", (panels_size(self.units, features, self.dtype),), self.dtype)
         if not add:
-            panels_of(weight, panels)
-        times(dz, panels, padded_bias(None, dx.shape[1], self.dtype), dx)
+            panels_of(self.params["weight"], panels)
+        times(dz, panels, padded_bias(None, features, self.dtype), dx)
+        context.workspace.release(self, frame)
         return dx, {"weight": dweight, "bias": dbias} if self.use_bias else {"weight": dweight}

@@ -6,13 +6,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..data.packed import Packed
-from .base import Gradients, Layer, Run, dropped
+from ..runtime.workspace import Frame
+from .base import Gradients, Layer, PassContext, dropped
 
 __all__ = ["Dropout"]
 
 
 class _Cache(NamedTuple):
     mask: NDArray[Any]
+    frame: Frame
 
 
 class Dropout(Layer):
@@ -45,20 +47,21 @@ class Dropout(Layer):
     def config(self) -> dict[str, Any]:
         return {"rate": self.rate, "name": self.name, "dtype": self.dtype.name}
 
-    def forward(self, x: Packed, run: Run) -> tuple[Packed, _Cache | None]:
-        if not run.training:
+    def forward(self, x: Packed, context: PassContext) -> tuple[Packed, _Cache | None]:
+        if not context.training:
             return x, None
-        shape = x.rows.shape
-        mask = run.scratch.take(self, "mask", shape=shape, dtype=self.dtype)
+        shape, frame = x.rows.shape, context.workspace.frame(self)
+        mask = frame.take("mask", shape, self.dtype)
         if self.rate:
-            drawn = run.scratch.take(self, "drawn", shape=shape, dtype=np.float32)
-            run.rng.random(dtype=np.float32, out=drawn)
+            drawn = frame.take("drawn", shape, np.float32)
+            context.rng.random(dtype=np.float32, out=drawn)
             np.multiply(drawn >= self.rate, self.dtype.type(1.0 / (1.0 - self.rate)), out=mask)
         else:
             mask[...] = 1.0
-        out = run.scratch.take(self, "out", shape=shape, dtype=self.dtype)
-        return x.with_rows(np.multiply(x.rows, mask, out=out)), _Cache(mask)
+        out = frame.take("out", shape, self.dtype)
+        return x.with_rows(np.multiply(x.rows, mask, out=out)), _Cache(mask, frame)
 
-    def backward(self, dy: NDArray[Any], cache: _Cache, run: Run) -> tuple[NDArray[Any], Gradients]:
+    def backward(self, dy: NDArray[Any], cache: _Cache, context: PassContext) -> tuple[NDArray[Any], Gradients]:
         dy *= cache.mask
+        context.workspace.release(self, cache.frame)
         return dy, {}

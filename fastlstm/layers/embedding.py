@@ -5,23 +5,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..data.packed import Lookup, Packed
+from ..data.packed import EmbeddingGather, Packed
+from ..engine.rows import add_to_rows, range_of
 from ..errors import DataError
-from ..kernels import team
-from ..kernels.embedding import scatter_add
-from ..kernels.scratch import aligned
-from .base import Gradients, Layer, OfTable, Run, size
+from ..runtime.workspace import Frame, aligned
+from .base import Gradients, Layer, PassContext, TableGradient, size
 from .initializers import uniform
 
 __all__ = ["Embedding"]
 
 
-_FEW = 16
-"""Ids that Python compares sooner than NumPy does."""
-
-
 class _Cache(NamedTuple):
     ids: NDArray[Any]
+    frame: Frame
 
 
 class Embedding(Layer):
@@ -53,7 +49,7 @@ class Embedding(Layer):
         super().__init__(name=name, dtype=dtype)
         self.input_dim = size("Embedding", "input_dim", input_dim)
         self.output_dim = size("Embedding", "output_dim", output_dim)
-        self.edition = object()
+        self.version = object()
         """Another one whenever the weights are others."""
 
     @property
@@ -80,8 +76,7 @@ class Embedding(Layer):
             if whole is None or (whole != ids).any():
                 raise DataError(f"Embedding: ids have dtype {ids.dtype} and are not whole numbers; pass integers")
             ids = whole
-        few = ids.tolist() if 0 < ids.size <= _FEW else None  # NumPy takes longer to begin
-        lowest, highest = (min(few), max(few)) if few else (ids.min(initial=0), ids.max(initial=0))
+        lowest, highest = range_of(ids)
         if lowest < 0 or highest >= self.input_dim:
             wrong = ids[(ids < 0) | (ids >= self.input_dim)][0]
             raise DataError(
@@ -96,24 +91,22 @@ class Embedding(Layer):
         return ids if ids.dtype == np.int64 and ids.flags.carray else ids.astype(np.int64)
 
     def changed(self) -> None:
-        self.edition = object()
+        self.version = object()
 
-    def forward(self, x: Packed, run: Run) -> tuple[Packed, _Cache | None]:
+    def forward(self, x: Packed, context: PassContext) -> tuple[Packed, _Cache | None]:
         ids = self.take_ids(x.rows)
+        frame = context.workspace.frame(self) if context.training else None
 
         def out(shape: tuple[int, int]) -> NDArray[Any]:
-            if run.training:
-                return run.scratch.take(self, "out", shape=shape, dtype=self.dtype)
-            return aligned(shape, self.dtype)
+            return aligned(shape, self.dtype) if frame is None else frame.take("out", shape, self.dtype)
 
-        rows = Lookup(ids, self.params["weight"], self.edition, out)
-        return x.with_rows(rows), _Cache(ids) if run.training else None
+        rows = EmbeddingGather(ids, self.params["weight"], self.version, out)
+        return x.with_rows(rows), None if frame is None else _Cache(ids, frame)
 
-    def backward(self, dy: NDArray[Any] | OfTable, cache: _Cache, run: Run) -> tuple[None, Gradients]:
-        if isinstance(dy, OfTable):
+    def backward(self, dy: NDArray[Any] | TableGradient, cache: _Cache, context: PassContext) -> tuple[None, Gradients]:
+        context.workspace.release(self, cache.frame)
+        if isinstance(dy, TableGradient):
             return None, {"weight": dy.gradient}
         weight = self.params["weight"]
-        gradient = run.scratch.take(self, "gradient", shape=weight.shape, dtype=self.dtype)
-        gradient[...] = 0.0
-        team.share(scatter_add, dy, cache.ids, gradient, count=self.output_dim, cost=0.5 * dy.size)
-        return None, {"weight": gradient}
+        gradient = cache.frame.take("gradient", weight.shape, self.dtype)
+        return None, {"weight": add_to_rows(dy, cache.ids, gradient)}

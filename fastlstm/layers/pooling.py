@@ -6,13 +6,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..data.packed import Packed
-from .base import Gradients, Layer, Run
+from ..runtime.workspace import Frame
+from .base import Gradients, Layer, PassContext
 
 __all__ = ["GlobalAveragePooling1D", "GlobalMaxPooling1D", "LastStep"]
 
 
 class _Cache(NamedTuple):
     x: Packed
+    frame: Frame
     chosen: NDArray[np.int64] | None = None  # for the maximum: (N, F), the step it came from
 
 
@@ -33,10 +35,13 @@ class _Pooling(Layer):
     def config(self) -> dict[str, Any]:
         return {"name": self.name, "dtype": self.dtype.name}
 
-    def _zeros(self, x: Packed, run: Run) -> NDArray[Any]:
-        dx = run.scratch.take(self, "dx", shape=x.rows.shape, dtype=self.dtype)
-        dx[...] = 0.0
-        return dx
+    def _cache(self, x: Packed, context: PassContext, chosen: NDArray[np.int64] | None = None) -> _Cache | None:
+        return _Cache(x, context.workspace.frame(self), chosen) if context.training else None
+
+    def _dx(self, cache: _Cache, context: PassContext) -> NDArray[Any]:
+        """Return memory for the gradient of the input, valid until the layer's next forward."""
+        context.workspace.release(self, cache.frame)
+        return cache.frame.take("dx", cache.x.rows.shape, self.dtype)
 
 
 def _steps(x: Packed) -> list[tuple[int, slice]]:
@@ -56,11 +61,12 @@ class LastStep(_Pooling):
            [3.]], dtype=float32)
     """
 
-    def forward(self, x: Packed, run: Run) -> tuple[Packed, _Cache | None]:
-        return x.one_row_each(x.last_of(x.rows)), _Cache(x) if run.training else None
+    def forward(self, x: Packed, context: PassContext) -> tuple[Packed, _Cache | None]:
+        return x.one_row_each(x.last_of(x.rows)), self._cache(x, context)
 
-    def backward(self, dy: NDArray[Any], cache: _Cache, run: Run) -> tuple[NDArray[Any], Gradients]:
-        dx = self._zeros(cache.x, run)
+    def backward(self, dy: NDArray[Any], cache: _Cache, context: PassContext) -> tuple[NDArray[Any], Gradients]:
+        dx = self._dx(cache, context)
+        dx[...] = 0.0
         dx[cache.x.last_rows] = dy
         return dx, {}
 
@@ -76,16 +82,16 @@ class GlobalAveragePooling1D(_Pooling):
            [3. ]], dtype=float32)
     """
 
-    def forward(self, x: Packed, run: Run) -> tuple[Packed, _Cache | None]:
+    def forward(self, x: Packed, context: PassContext) -> tuple[Packed, _Cache | None]:
         total = np.zeros((x.sequences, x.rows.shape[1]), self.dtype)
         for n, rows in _steps(x):
             total[:n] += x.rows[rows]
         total /= x.lengths[:, None].astype(self.dtype)
-        return x.one_row_each(total), _Cache(x) if run.training else None
+        return x.one_row_each(total), self._cache(x, context)
 
-    def backward(self, dy: NDArray[Any], cache: _Cache, run: Run) -> tuple[NDArray[Any], Gradients]:
+    def backward(self, dy: NDArray[Any], cache: _Cache, context: PassContext) -> tuple[NDArray[Any], Gradients]:
         share = dy / cache.x.lengths[:, None].astype(self.dtype)
-        dx = run.scratch.take(self, "dx", shape=cache.x.rows.shape, dtype=self.dtype)
+        dx = self._dx(cache, context)
         for n, rows in _steps(cache.x):
             dx[rows] = share[:n]
         return dx, {}
@@ -104,7 +110,7 @@ class GlobalMaxPooling1D(_Pooling):
            [-3.]], dtype=float32)
     """
 
-    def forward(self, x: Packed, run: Run) -> tuple[Packed, _Cache | None]:
+    def forward(self, x: Packed, context: PassContext) -> tuple[Packed, _Cache | None]:
         best = x.rows[: x.sequences].copy()
         chosen = np.zeros(best.shape, np.int64)
         for step, (n, rows) in enumerate(_steps(x)):
@@ -112,10 +118,11 @@ class GlobalMaxPooling1D(_Pooling):
             higher = ~((values <= best[:n]) | np.isnan(best[:n]))  # NaN wins and stays
             best[:n][higher] = values[higher]
             chosen[:n][higher] = step
-        return x.one_row_each(best), _Cache(x, chosen) if run.training else None
+        return x.one_row_each(best), self._cache(x, context, chosen)
 
-    def backward(self, dy: NDArray[Any], cache: _Cache, run: Run) -> tuple[NDArray[Any], Gradients]:
-        dx = self._zeros(cache.x, run)
+    def backward(self, dy: NDArray[Any], cache: _Cache, context: PassContext) -> tuple[NDArray[Any], Gradients]:
+        dx = self._dx(cache, context)
+        dx[...] = 0.0
         sequence, feature = np.indices(dy.shape)
         dx[cache.x.offsets[cache.chosen] + sequence, feature] = dy
         return dx, {}

@@ -25,8 +25,7 @@ __all__ = ["Evaluation", "LanguageModel"]
 class LanguageModel:
     """An LSTM that predicts the next character or word of a text.
 
-    `train` makes and trains one in a line; ``LanguageModel(vocabulary)`` and `fit` are the same in two steps, of which
-    the model outlives whatever ends the training early.
+    `train` makes and trains one in a line; with ``LanguageModel(vocabulary)`` and `fit` it outlives an interrupt.
 
     Parameters
     ----------
@@ -62,22 +61,18 @@ class LanguageModel:
     ):
         expect("vocabulary", vocabulary, Vocabulary, "as Vocabulary.of_counts or a Corpus makes")
         options = checked_options(options, changes)
-        if vocabulary.level != options.level:
+        if (level := vocabulary.level) != options.level:
             raise OptionError(
-                f"LanguageModel: the vocabulary is of level {vocabulary.level!r}, the options of {options.level!r}; "
-                "make them agree"
+                f"LanguageModel: the vocabulary is of level {level!r}, the options of {options.level!r}; make them one"
             )
-        self.vocabulary = vocabulary
-        self.options = options
+        self.vocabulary, self.options = vocabulary, options
         self.network = LanguageNetwork(options, len(vocabulary), fresh=_fresh)
         self.held_out: Evaluation | None = None
 
     def __repr__(self) -> str:
         o = self.options
-        return (
-            f"LanguageModel({len(self.vocabulary)} {o.level}s, embedding={o.embedding}, hidden={o.hidden}, "
-            f"layers={o.layers}, parameters={self.parameters:,})"
-        )
+        sizes = f"embedding={o.embedding}, hidden={o.hidden}, layers={o.layers}, parameters={self.parameters:,}"
+        return f"LanguageModel({len(self.vocabulary)} {o.level}s, {sizes})"
 
     @property
     def parameters(self) -> int:

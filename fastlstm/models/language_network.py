@@ -16,11 +16,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..data.packed import Packed
 from ..data.windows import Window
-from ..kernels import team
 from ..kernels.softmax import cross_entropy, softmax_cross_entropy
 from ..layers import LSTM, Dense, Dropout, Embedding, LSTMState
-from ..layers.base import Gradients, Run
-from ..layers.streaming import Stream
+from ..layers.base import Gradients, PassContext
+from ..layers.stream import Stream
+from ..runtime.pool import parallel_for
 from .language_options import LanguageModelOptions
 
 __all__ = ["LanguageNetwork", "NetworkState", "Step"]
@@ -90,7 +90,7 @@ class LanguageNetwork:
                 layer.allocate(count)
         if self.tied:
             self.output.params["weight"] = self.embedding.params["weight"]
-        self._inference = Run()
+        self._inference = PassContext()
 
     # --- parameters ---------------------------------------------------------------------------------------------
 
@@ -149,76 +149,76 @@ class LanguageNetwork:
             for rows in self._blocks(len(targets)):
                 logits = self.logits(hidden[rows])
                 cost = _softmax_cost(logits)
-                team.share(cross_entropy, logits, targets[rows], losses[rows], count=len(logits), cost=cost)
+                parallel_for(cross_entropy, logits, targets[rows], losses[rows], count=len(logits), cost=cost)
             yield losses
 
     # --- training -----------------------------------------------------------------------------------------------
 
-    def train_step(self, window: Window, state: NetworkState | None, run: Run) -> Step:
+    def train_step(self, window: Window, state: NetworkState | None, context: PassContext) -> Step:
         """Run a window forward from `state` (None: zeros) and back; gradients end at the window's start."""
         if state is not None:  # the last window of a text may have fewer streams, the first of them
             count = window.inputs.sequences
             state = tuple(LSTMState(part.h[:count], part.c[:count]) for part in state)
-        hidden, after, caches = self._hidden(window.inputs, state, run)
+        hidden, after, caches = self._hidden(window.inputs, state, context)
         dx: Any
-        loss, dx, gradients = self._output_step(hidden.rows, window.targets, run)
+        loss, dx, gradients = self._output_step(hidden.rows, window.targets, context)
         for place in reversed(range(len(self.lstms))):
-            dx = self._undrop(place + 1, dx, caches, run)
-            dx, of_lstm = self.lstms[place].backward(dx, caches[self.lstms[place]], run)
+            dx = self._undrop(place + 1, dx, caches, context)
+            dx, of_lstm = self.lstms[place].backward(dx, caches[self.lstms[place]], context)
             gradients |= {f"lstm.{_of_layer(name, place)}": value for name, value in of_lstm.items()}
-        dx = self._undrop(0, dx, caches, run)
-        _, of_embedding = self.embedding.backward(dx, caches[self.embedding], run)
+        dx = self._undrop(0, dx, caches, context)
+        _, of_embedding = self.embedding.backward(dx, caches[self.embedding], context)
         gradients["embedding.weight"] = of_embedding["weight"]
         if self.tied:
             gradients["embedding.weight"] += gradients.pop("output.weight")
         return Step(loss, after, gradients)
 
     def _hidden(
-        self, inputs: Packed, state: NetworkState | None, run: Run
+        self, inputs: Packed, state: NetworkState | None, context: PassContext
     ) -> tuple[Packed, NetworkState, dict[object, Any]]:
         """Return the last layer's h of each step, after dropout, the final state, and each layer's cache."""
         caches: dict[object, Any] = {}
-        x, caches[self.embedding] = self.embedding.forward(inputs, run)
-        x = self._drop(0, x, caches, run)
+        x, caches[self.embedding] = self.embedding.forward(inputs, context)
+        x = self._drop(0, x, caches, context)
         after = []
         for place, lstm in enumerate(self.lstms):
-            x, final, caches[lstm] = lstm.run_steps(x, None if state is None else state[place], run)
+            x, final, caches[lstm] = lstm.run_steps(x, None if state is None else state[place], context)
             after.append(final)
-            x = self._drop(place + 1, x, caches, run)
+            x = self._drop(place + 1, x, caches, context)
         return x, tuple(after), caches
 
-    def _drop(self, place: int, x: Packed, caches: dict[object, Any], run: Run) -> Packed:
+    def _drop(self, place: int, x: Packed, caches: dict[object, Any], context: PassContext) -> Packed:
         dropout = self.dropouts[place]
-        if not (run.training and dropout.rate):
+        if not (context.training and dropout.rate):
             return x
-        x, caches[dropout] = dropout.forward(x, run)
+        x, caches[dropout] = dropout.forward(x, context)
         return x
 
-    def _undrop(self, place: int, dx: NDArray[Any], caches: dict[object, Any], run: Run) -> NDArray[Any]:
+    def _undrop(self, place: int, dx: NDArray[Any], caches: dict[object, Any], context: PassContext) -> NDArray[Any]:
         dropout = self.dropouts[place]
-        return dropout.backward(dx, caches[dropout], run)[0] if dropout in caches else dx
+        return dropout.backward(dx, caches[dropout], context)[0] if dropout in caches else dx
 
     def _output_step(
-        self, hidden: NDArray[Any], targets: NDArray[np.int64], run: Run
+        self, hidden: NDArray[Any], targets: NDArray[np.int64], context: PassContext
     ) -> tuple[float, NDArray[Any], Gradients]:
         """Return the mean loss, and its gradients by `hidden` (M, H) and by the output layer's parameters."""
         count = len(hidden)
-        take = run.scratch.take
-        weights = take(self, "weights", shape=(count,), dtype=np.float64)
+        take = context.workspace.shared
+        weights = take("output weights", (count,), np.float64)
         weights[...] = 1.0 / count
-        losses = take(self, "losses", shape=(count,), dtype=np.float64)
-        dhidden = take(self, "dhidden", shape=hidden.shape, dtype=hidden.dtype)
+        losses = take("output losses", (count,), np.float64)
+        dhidden = take("dhidden", hidden.shape, hidden.dtype)
         gradients: Gradients = {}
         for rows in self._blocks(count):
-            y, cache = self.output.forward(_samples(hidden[rows]), run, linear=True)
-            team.share(
+            y, cache = self.output.forward(_samples(hidden[rows]), context, linear=True)
+            parallel_for(
                 softmax_cross_entropy,
                 *(y.rows, targets[rows], weights[rows], losses[rows]),
                 count=len(y.rows),
                 cost=_softmax_cost(y.rows),
             )
             assert cache is not None  # this is training
-            dhidden[rows], gradients = self.output.backward(y.rows, cache, run, add=rows.start > 0)
+            dhidden[rows], gradients = self.output.backward(y.rows, cache, context, add=rows.start > 0)
         return float(losses.mean()), dhidden, {f"output.{name}": value for name, value in gradients.items()}
 
     def _blocks(self, count: int) -> Iterator[slice]:

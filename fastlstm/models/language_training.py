@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..data.windows import Windows
 from ..errors import DivergedError
-from ..layers.base import Run
+from ..layers.base import PassContext
 from ..training import optimizers, schedules
 from .language_network import LanguageNetwork
 from .language_options import LanguageModelOptions
@@ -190,7 +190,7 @@ class _Training:
         self.held_out_loss = held_out_loss if options.patience else None
         self.optimizer = make_optimizer(options)
         self.schedule = make_schedule(options)
-        self.pass_ = Run(training=True, rng=np.random.default_rng([options.seed, 1]))
+        self.pass_ = PassContext(training=True, rng=np.random.default_rng([options.seed, 1]))
         self.kept = _Weights(network)
         self.losses: list[float] = []
         self.epoch = self.tokens = 0

@@ -7,15 +7,15 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..data.packed import Batch, Packed, is_ragged, pack
+from ..data.packed import BatchLike, Packed, is_ragged, pack
 from ..data.sequences import SequenceSet
 from ..errors import ModelFileError, NotBuiltError, OptionError
-from ..layers import Layer, Run
+from ..layers import Layer, PassContext
 from ..layers.base import size
 from ..training import checkpoint, losses, metrics, optimizers
 from ..training.callbacks import Callback, CallbackList, History
 from ..training.fitting import Plan, fit, split_off
-from ..training.loop import Judge, Trainer, batches_of, evaluate
+from ..training.loop import Evaluator, Trainer, batches_of, evaluate
 from ..training.metrics import get as get_metric
 from ..training.network import Network
 from ..training.progress import Progress, Verbose, check_verbose, figures
@@ -97,13 +97,13 @@ class Sequential(Stack):
             raise NotBuiltError(f"{what}: the model is not compiled; call compile(optimizer, loss) first")
         return self.loss, self.optimizer
 
-    def _judge(self, loss: losses.Loss) -> Judge:
-        return Judge(Network(self.layers), loss, self.metrics, self.weighted_metrics)
+    def _evaluator(self, loss: losses.Loss) -> Evaluator:
+        return Evaluator(Network(self.layers), loss, self.metrics, self.weighted_metrics)
 
     def fit(
         self,
-        x: Batch,
-        y: Batch,
+        x: BatchLike,
+        y: BatchLike,
         batch_size: int | None = 32,
         epochs: int = 1,
         verbose: Verbose = "auto",
@@ -132,7 +132,7 @@ class Sequential(Stack):
         validation_split : float
             Share of the sequences, from the end, that is held out and judged after each epoch.
         validation_data : tuple
-            ``(x, y)``, ``(x, y, sample_weight)`` or ``(x, y, sample_weight, lengths)`` to judge instead.
+            ``(x, y)``, ``(x, y, sample_weight)`` or ``(x, y, sample_weight, lengths)`` to evaluator instead.
         shuffle : bool
             New order each epoch.
         class_weight : mapping of int to float
@@ -172,7 +172,7 @@ class Sequential(Stack):
         first = data.take(np.arange(1), self._dtype).x
         self.build(0 if self.takes_ids else first.features, steps=first.steps)
 
-        trainer = Trainer(self._judge(loss), optimizer, self.rng)
+        trainer = Trainer(self._evaluator(loss), optimizer, self.rng)
         batches = plan.batches(len(data))
         history, progress = History(), Progress(epochs, batches, len(data), verbose)
         sizes = {"epochs": epochs, "initial_epoch": initial_epoch, "steps": batches, "samples": len(data)}
@@ -186,8 +186,8 @@ class Sequential(Stack):
 
     def evaluate(
         self,
-        x: Batch,
-        y: Batch,
+        x: BatchLike,
+        y: BatchLike,
         batch_size: int | None = 32,
         verbose: Verbose = 0,
         sample_weight: ArrayLike | None = None,
@@ -207,7 +207,7 @@ class Sequential(Stack):
         check_verbose("evaluate", verbose)
         rows = _batch_size("evaluate", batch_size)
         data = self._data("evaluate", x, y, sample_weight, lengths, targets=True)
-        logs = evaluate(self._judge(loss), data, rows)
+        logs = evaluate(self._evaluator(loss), data, rows)
         if verbose not in (0, "auto"):
             print(figures(logs))
         if return_dict:
@@ -218,8 +218,8 @@ class Sequential(Stack):
     def _data(
         self,
         who: str,
-        x: Batch,
-        y: Batch | None = None,
+        x: BatchLike,
+        y: BatchLike | None = None,
         sample_weight: ArrayLike | None = None,
         lengths: ArrayLike | None = None,
         *,
@@ -244,7 +244,7 @@ class Sequential(Stack):
 
     def predict(
         self,
-        x: Batch,
+        x: BatchLike,
         batch_size: int | None = 32,
         verbose: Verbose = 0,
         *,
@@ -282,7 +282,7 @@ class Sequential(Stack):
         for which in batches_of(len(data), rows):
             taken = data.take(which, self._dtype).x
             self._check_input(taken)
-            outputs.append(data.form.unpack(network.forward(taken, Run())[0]))
+            outputs.append(data.form.unpack(network.forward(taken, PassContext())[0]))
         if isinstance(outputs[0], list):
             return [row for output in outputs for row in output]
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
@@ -291,7 +291,7 @@ class Sequential(Stack):
         if not self.takes_ids:
             self.layers[0].check_features(x.features)
 
-    def __call__(self, x: Batch, *, lengths: ArrayLike | None = None) -> Any:
+    def __call__(self, x: BatchLike, *, lengths: ArrayLike | None = None) -> Any:
         """Return the model's output for one batch; a model without weights builds itself for it first."""
         if not self.built:
             steps = self.takes_ids or is_ragged(x) or np.ndim(cast(ArrayLike, x)) == 3

@@ -1,4 +1,4 @@
-"""Epochs: the order of the batches, the training of each, the judging of held-out data, and the callbacks between."""
+"""Epochs: the order of the batches, their training, the evaluation of held-out data, and the callbacks between."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.numbers import whole
-from ..data.sequences import SequenceSet, Taken
+from ..data.sequences import Batch, SequenceSet
 from ..errors import OptionError
 from ..layers.base import size
 from .callbacks import Callback
-from .loop import Judge, Trainer, batches_of, check, describe, evaluate
+from .loop import Evaluator, Trainer, batches_of, check, describe, evaluate
 
 __all__ = ["Plan", "fit", "split_off", "weigh_classes"]
 
@@ -71,38 +71,38 @@ def fit(
     DivergedError
         See `Trainer.step`.
     """
-    judge = trainer.judge
-    judge_held = Judge(judge.network, judge.loss, judge.plain, judge.weighted)
-    rng = trainer.run.rng
-    dtype = judge.network.layers[0].dtype
+    evaluator = trainer.evaluator
+    held_evaluator = Evaluator(evaluator.network, evaluator.loss, evaluator.plain, evaluator.weighted)
+    rng = trainer.context.rng
+    dtype = evaluator.network.layers[0].dtype
     batches = plan.batches(len(data))
 
     def next_order() -> NDArray[np.int64] | None:
         return rng.permutation(len(data)) if plan.shuffle else None
 
     order = next_order()
-    check(data, judge.network, judge.loss, plan.batch_size, order)
+    check(data, evaluator.network, evaluator.loss, plan.batch_size, order)
     if plan.class_weight is not None:
-        _check_classes(plan.class_weight, judge)
+        _check_classes(plan.class_weight, evaluator)
     if held is not None:
-        check(held, judge.network, judge.loss, plan.batch_size, who="fit: validation data")
+        check(held, evaluator.network, evaluator.loss, plan.batch_size, who="fit: validation data")
     calls.on_train_begin()
     for epoch in range(plan.initial_epoch, plan.epochs):
         if epoch > plan.initial_epoch:  # here, not at the end of the one before: a later fit then draws the same
             order = next_order()
         calls.on_epoch_begin(epoch)
-        judge.reset()
+        evaluator.reset()
         for number, which in enumerate(batches_of(len(data), plan.batch_size, order)):
             calls.on_train_batch_begin(number)
             taken = data.take(which, dtype)
             if plan.class_weight is not None:
                 taken = weigh_classes(taken, plan.class_weight)
             trainer.step(taken, describe(number, batches, epoch))
-            calls.on_train_batch_end(number, judge.logs(running=True))
+            calls.on_train_batch_end(number, evaluator.logs(running=True))
         trainer.check_parameters(f"the end of epoch {epoch + 1}")
-        logs = judge.logs()
+        logs = evaluator.logs()
         if held is not None:
-            logs |= {f"val_{name}": value for name, value in evaluate(judge_held, held, plan.batch_size).items()}
+            logs |= {f"val_{name}": value for name, value in evaluate(held_evaluator, held, plan.batch_size).items()}
         calls.on_epoch_end(epoch, logs)
         if stopped():
             break
@@ -140,10 +140,10 @@ def _check_class_weight(class_weight: Mapping[int, float]) -> None:
             )
 
 
-def _check_classes(class_weight: Mapping[int, float], judge: Judge) -> None:
+def _check_classes(class_weight: Mapping[int, float], evaluator: Evaluator) -> None:
     """Raise OptionError if a class is named that the model does not have: most often a slip in the mapping."""
-    outputs = judge.network.layers[-1].features_out
-    if outputs == 1 and judge.loss.fuses is None:
+    outputs = evaluator.network.layers[-1].features_out
+    if outputs == 1 and evaluator.loss.fuses is None:
         return  # one output without a sigmoid may stand for any number
     classes = max(outputs, 2)
     if unknown := sorted(number for number in class_weight if number >= classes):
@@ -153,7 +153,7 @@ def _check_classes(class_weight: Mapping[int, float], judge: Judge) -> None:
         )
 
 
-def weigh_classes(taken: Taken, class_weight: Mapping[int, float]) -> Taken:
+def weigh_classes(taken: Batch, class_weight: Mapping[int, float]) -> Batch:
     """Return the batch with each row's weight multiplied by that of its class; classes not named weigh 1."""
     assert taken.y is not None
     y = taken.y.reshape(len(taken.y), -1)

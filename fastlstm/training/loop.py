@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.packed import Packed
-from ..data.sequences import SequenceSet, Taken
+from ..data.sequences import Batch, SequenceSet
 from ..errors import DataError, DivergedError
-from ..layers import Embedding, Run
+from ..layers import Embedding, PassContext
 from .callbacks import Logs
 from .losses import Loss
 from .metrics import Metric
 from .network import Network
 from .optimizers import Optimizer
 
-__all__ = ["Judge", "Snapshot", "Trainer", "batches_of", "check", "describe", "evaluate"]
+__all__ = ["Evaluator", "Snapshot", "Trainer", "batches_of", "check", "describe", "evaluate"]
 
 
 class Snapshot:
@@ -42,7 +42,7 @@ class Snapshot:
             param[...] = kept
 
 
-class Judge:
+class Evaluator:
     """Gathers the loss and the metrics of many batches.
 
     Parameters
@@ -50,7 +50,7 @@ class Judge:
     network : Network
     loss : Loss
     metrics, weighted_metrics : sequences of Metric
-        Copied: two judges never share a count. Sample weights enter the second kind only, as in Keras.
+        Copied: two evaluators never share a count. Sample weights enter the second kind only, as in Keras.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Judge:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Begin again from zero."""
         self._total, self._rows = 0.0, 0
         for metric in [*self.plain, *self.weighted]:
             metric.reset()
@@ -85,13 +85,14 @@ class Judge:
         self._total += loss * rows
         self._rows += rows
 
-    def evaluate(self, taken: Taken) -> None:
+    def evaluate(self, taken: Batch) -> None:
         """Count the loss and metrics of a batch."""
         assert taken.y is not None
-        y, _ = self.network.forward(taken.x, Run(), self.fused)
+        y, _ = self.network.forward(taken.x, PassContext(), self.fused)
         target = self.loss.check_targets(taken.y, y.rows)
         self.look(y.rows, target, taken.weights)
-        self.note(self.loss.value(y.rows, target, taken.weights, self.fused), len(y.rows))
+        loss = self.loss.value(y.rows, target, taken.weights, self.fused)
+        self.note(loss + self.network.penalty(), len(y.rows))
 
 
 class Trainer:
@@ -99,25 +100,25 @@ class Trainer:
 
     Parameters
     ----------
-    judge : Judge
+    evaluator : Evaluator
         Gathers the figures of what it is trained on.
     optimizer : Optimizer
     rng : numpy.random.Generator
         Where dropout draws its masks.
     """
 
-    def __init__(self, judge: Judge, optimizer: Optimizer, rng: np.random.Generator):
-        self.judge, self.optimizer = judge, optimizer
-        self.network = judge.network
-        self.run = Run(training=True, rng=rng)
+    def __init__(self, evaluator: Evaluator, optimizer: Optimizer, rng: np.random.Generator):
+        self.evaluator, self.optimizer = evaluator, optimizer
+        self.network = evaluator.network
+        self.context = PassContext(training=True, rng=rng)
         self._good = Snapshot(self.network.params)
 
-    def step(self, taken: Taken, where: str) -> None:
+    def step(self, taken: Batch, where: str) -> None:
         """Take one optimizer step.
 
         Parameters
         ----------
-        taken : Taken
+        taken : Batch
             The batch.
         where : str
             Names it in errors.
@@ -128,21 +129,21 @@ class Trainer:
             The loss or a gradient is NaN or infinite; the last parameters with a finite loss are put back.
         """
         assert taken.y is not None
-        judge = self.judge
-        y, caches = self.network.forward(taken.x, self.run, judge.fused)
-        target = judge.loss.check_targets(taken.y, y.rows)
+        evaluator = self.evaluator
+        y, caches = self.network.forward(taken.x, self.context, evaluator.fused)
+        target = evaluator.loss.check_targets(taken.y, y.rows)
         with np.errstate(over="ignore", invalid="ignore"):  # overflow is told as divergence
-            judge.look(y.rows, target, taken.weights)
-            rows = y.rows if self.network.gives_away_output(judge.fused) else y.rows.copy()
-            loss = judge.loss.gradient(rows, target, taken.weights, judge.fused)
+            evaluator.look(y.rows, target, taken.weights)
+            rows = y.rows if self.network.gives_away_output(evaluator.fused) else y.rows.copy()
+            loss = evaluator.loss.gradient(rows, target, taken.weights, evaluator.fused) + self.network.penalty()
         if not math.isfinite(loss):
             raise self._diverged(f"the loss became {loss}", where)
         self._good.keep()
-        gradients = self.network.backward(rows, caches, self.run)
+        gradients = self.network.backward(rows, caches, self.context)
         norm = self._update(gradients)
         if not math.isfinite(norm):
             raise self._diverged(f"the norm of the gradient became {norm}", where)
-        judge.note(loss, len(rows))
+        evaluator.note(loss, len(rows))
 
     def _update(self, gradients: list[NDArray[Any]]) -> float:
         try:
@@ -243,10 +244,10 @@ def _check_finite(x: Packed, which: NDArray[np.int64], what: str, where: str) ->
     )
 
 
-def evaluate(judge: Judge, data: SequenceSet, batch_size: int) -> Logs:
+def evaluate(evaluator: Evaluator, data: SequenceSet, batch_size: int) -> Logs:
     """Return the figures of a whole set."""
-    judge.reset()
-    dtype = judge.network.layers[0].dtype
+    evaluator.reset()
+    dtype = evaluator.network.layers[0].dtype
     for which in batches_of(len(data), batch_size):
-        judge.evaluate(data.take(which, dtype))
-    return judge.logs()
+        evaluator.evaluate(data.take(which, dtype))
+    return evaluator.logs()

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, OptionError, ShapeError
-from ..kernels import softmax, team
+from ..kernels import softmax
+from ..runtime.pool import parallel_for
 
 __all__ = [
     "MAE",
@@ -149,7 +150,7 @@ class SparseCategoricalCrossentropy(_Crossentropy):
         if not fused:
             return _minus_log(output[np.arange(len(output)), target])
         losses = np.empty(len(output))
-        team.share(softmax.cross_entropy, output, target, losses, count=len(output), cost=0.4 * output.size)
+        parallel_for(softmax.cross_entropy, output, target, losses, count=len(output), cost=0.4 * output.size)
         return losses
 
     def differentiate(self, output: Rows, target: Rows, weights: NDArray[np.float64], fused: bool) -> None:
@@ -168,7 +169,7 @@ class SparseCategoricalCrossentropy(_Crossentropy):
         losses = np.empty(len(output))
         by_row = _by_row(weights, len(output))
         kernel = softmax.softmax_cross_entropy
-        team.share(kernel, output, target, by_row, losses, count=len(output), cost=0.6 * output.size)
+        parallel_for(kernel, output, target, by_row, losses, count=len(output), cost=0.6 * output.size)
         return float((losses * by_row).sum())
 
 
@@ -212,7 +213,7 @@ class CategoricalCrossentropy(_Crossentropy):
     @staticmethod
     def _fused(output: Rows, target: Rows, weights: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
         kernel = softmax.soft_cross_entropy
-        team.share(kernel, output, target, weights, losses, count=len(output), cost=0.6 * output.size)
+        parallel_for(kernel, output, target, weights, losses, count=len(output), cost=0.6 * output.size)
 
 
 class BinaryCrossentropy(_Crossentropy):

@@ -40,7 +40,7 @@ class Metric:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Begin again."""
         self.total, self.count = 0.0, 0.0
 
     def update(
@@ -145,7 +145,7 @@ class AUC(Metric):
     running = False
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Begin again."""
         self._kept: list[tuple[Rows, Rows, Rows]] = []
 
     def update(

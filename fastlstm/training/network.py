@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..data.packed import Packed
 from ..errors import OptionError
-from ..layers import Dense, Layer, Run
+from ..layers import Dense, Layer, PassContext
+from ..layers.base import Gradients
 from .losses import Loss
+from .optimizers import global_norm
 
 __all__ = ["Network"]
 
@@ -55,27 +58,53 @@ class Network:
         """Tell whether no cache holds the output of `forward`, so that a gradient may be written over it."""
         return fused and isinstance(self.layers[-1], Dense)
 
-    def forward(self, x: Packed, run: Run, fused: bool = False) -> tuple[Packed, list[Any]]:
+    def forward(self, x: Packed, context: PassContext, fused: bool = False) -> tuple[Packed, list[Any]]:
         """Return the output and every layer's cache; with `fused`, the values before the last activation."""
         caches = []
         for layer in self.layers[:-1]:
-            x, cache = layer.forward(x, run)
+            x, cache = layer.forward(x, context)
             caches.append(cache)
         last = self.layers[-1]
-        x, cache = last.forward(x, run, linear=True) if fused and isinstance(last, Dense) else last.forward(x, run)
+        x, cache = (
+            last.forward(x, context, linear=True) if fused and isinstance(last, Dense) else last.forward(x, context)
+        )
         return x, [*caches, cache]
 
-    def backward(self, dy: NDArray[Any], caches: list[Any], run: Run) -> list[NDArray[Any]]:
+    def backward(self, dy: NDArray[Any], caches: list[Any], context: PassContext) -> list[NDArray[Any]]:
         """Return the gradient of every parameter, in the order of ``params``."""
         gradients = []
         gradient: Any = dy
         for layer, cache in zip(reversed(self.layers), reversed(caches), strict=True):
             assert gradient is not None  # only the first layer takes ids
-            gradient, own = layer.backward(gradient, cache, run)
+            gradient, own = layer.backward(gradient, cache, context)
+            _add_penalties(layer, own, context)
             gradients.append([own[name] for name in layer.params])
         return [value for own in reversed(gradients) for value in own]
+
+    def penalty(self) -> float:
+        """Return what the regularizers of all layers add to the loss: ``sum(factor * sum(w ** 2))``."""
+        total = 0.0
+        for layer in self.layers:
+            for name, factor in layer.penalties.items():
+                norm = global_norm([layer.params[name]])
+                total += factor * norm * norm
+        return total
 
     def changed(self) -> None:
         """Tell the layers that their parameters have new values."""
         for layer in self.layers:
             layer.changed()
+
+
+def _add_penalties(layer: Layer, gradients: Gradients, context: PassContext) -> None:
+    """Add ``2 * factor * w`` to the gradient of each parameter that has a penalty.
+
+    The sum is an array of its own: both biases of a recurrent layer may share one gradient, and only one is penalised.
+    """
+    for name, factor in layer.penalties.items():
+        param = layer.params[name]
+        total = context.workspace.shared((layer, name), param.shape, param.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):  # overflow is told as divergence
+            np.multiply(param, 2.0 * factor, out=total)
+            total += gradients[name]
+        gradients[name] = total

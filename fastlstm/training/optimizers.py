@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OptionError, ShapeError
-from ..kernels import optim, team
+from ..kernels import optim
+from ..runtime.pool import parallel_for
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "get", "global_norm", "known"]
 
@@ -21,7 +22,7 @@ def global_norm(arrays: Arrays) -> float:
     for array in arrays:
         flat = array.reshape(-1)
         partials = np.empty(-(-flat.size // optim.NORM_BLOCK))
-        team.share(optim.squared_norm, flat, partials, count=len(partials), cost=0.2 * flat.size)
+        parallel_for(optim.squared_norm, flat, partials, count=len(partials), cost=0.2 * flat.size)
         total += float(partials.sum())
     return math.sqrt(total)
 
@@ -101,7 +102,7 @@ class Optimizer:
 
     @staticmethod
     def _share(kernel: Callable[..., Any], param: NDArray[Any], *args: Any) -> None:
-        team.share(kernel, param, *args, count=param.size, cost=0.6 * param.size)
+        parallel_for(kernel, param, *args, count=param.size, cost=0.6 * param.size)
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments as they stand now."""

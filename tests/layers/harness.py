@@ -6,7 +6,7 @@ import numpy as np
 
 import fastlstm as fl
 from fastlstm.data.packed import pack
-from fastlstm.layers import Run
+from fastlstm.layers import PassContext
 from tests import naive
 
 NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
@@ -59,17 +59,17 @@ def packed_order(packed, array, dtype):
     return packed.to_packed_order(np.asarray(array, dtype))
 
 
-def train_lstm(layer, case, loss, run=None):
-    """Run `layer` forward as in training and back again."""
-    run = run or Run(training=True)
+def train_lstm(layer, case, loss, context=None):
+    """PassContext `layer` forward as in training and back again."""
+    context = context or PassContext(training=True)
     x, form = pack(case.sequences, features=True, dtype=layer.dtype)
     state = fl.LSTMState(packed_order(x, case.h0, layer.dtype), packed_order(x, case.c0, layer.dtype))
-    y, final, cache = layer.run_steps(x, state, run)
+    y, final, cache = layer.run_steps(x, state, context)
     outputs = [part.copy() for part in form.unpack(y)]
     h, c = (x.to_user_order(part).copy() for part in final)
     dy = pack(loss.dy, features=True, dtype=layer.dtype)[0].rows
     d_final = fl.LSTMState(packed_order(x, loss.dh, layer.dtype), packed_order(x, loss.dc, layer.dtype))
-    dx, d_state, gradients = layer.backward_steps(dy, d_final, cache, run)
+    dx, d_state, gradients = layer.backward_steps(dy, d_final, cache, context)
     dh0, dc0 = (x.to_user_order(part) for part in d_state)
     return Result(outputs, h, c, form.unpack(x.with_rows(dx)), dh0, dc0, gradients)
 
@@ -82,22 +82,22 @@ def naive_result(case, loss):
     return Result(y, h, c, d.x, d.h0, d.c0, state_dict(d.weights))
 
 
-def forward_backward(layer, sequences, dy, run=None):
+def forward_backward(layer, sequences, dy, context=None):
     """Run any layer on a ragged batch as in training; `dy` is a list (T_n, F), or (N, F) where one row comes out.
 
     Returns the output and the input's gradient in the same forms, and the gradients of the parameters.
     """
-    run = run or Run(training=True)
+    context = context or PassContext(training=True)
     features = not layer.takes_ids
     x, form = pack(sequences, features=features, dtype=layer.dtype if features else None)
     if not layer.built:
         layer.build(x.rows.shape[1] if features else 0, 0)
-    y, cache = layer.forward(x, run)
+    y, cache = layer.forward(x, context)
     out: Any = form.unpack(y)
     out = [part.copy() for part in out] if isinstance(out, list) else out.copy()
     if y.steps:
         rows = pack(dy, features=True, dtype=layer.dtype)[0].rows
     else:
         rows = np.ascontiguousarray(packed_order(x, dy, layer.dtype)).copy()
-    dx, gradients = layer.backward(rows, cache, run)
+    dx, gradients = layer.backward(rows, cache, context)
     return out, None if dx is None else form.unpack(x.with_rows(dx)), gradients

@@ -6,7 +6,7 @@ import numpy as np
 
 import fastlstm as fl
 from fastlstm.data.packed import pack
-from fastlstm.layers import Run
+from fastlstm.layers import PassContext
 from tests.oracle.make_arrays import parameter_names
 from tests.tolerances import assert_gradients_close, assert_outputs_close
 
@@ -39,7 +39,7 @@ def results(shape, case, dtype):
     """Return y, h_n, c_n and all gradients under the names that `torch_results` gives them."""
     x, form = pack(case["x"], case["lengths"], features=True, dtype=dtype)
     dy, _ = pack(case["dy"], case["lengths"], features=True, dtype=dtype)
-    run = Run(training=True)
+    context = PassContext(training=True)
     h, c = [], []
     passes = []
     out = x
@@ -48,7 +48,7 @@ def results(shape, case, dtype):
         for direction, lstm in enumerate(row):
             place = len(h)
             state = fl.LSTMState(*(x.to_packed_order(case[name][place].astype(dtype)) for name in ("h0", "c0")))
-            y, final, cache = lstm.run_steps(out, state, run)
+            y, final, cache = lstm.run_steps(out, state, context)
             parts.append((y.reversed() if direction else y).rows)
             h.append(x.to_user_order(final.h).copy())
             c.append(x.to_user_order(final.c).copy())
@@ -66,7 +66,7 @@ def results(shape, case, dtype):
             part = x.with_rows(gradient[:, direction * shape.h : (direction + 1) * shape.h])
             part = (part.reversed() if direction else part).rows
             d_final = fl.LSTMState(*(x.to_packed_order(case[name][step.state].astype(dtype)) for name in ("dh", "dc")))
-            dx, d_state, gradients = step.lstm.backward_steps(part, d_final, step.cache, run)
+            dx, d_state, gradients = step.lstm.backward_steps(part, d_final, step.cache, context)
             below = below + dx
             found["d_h0"][step.state] = x.to_user_order(d_state.h)
             found["d_c0"][step.state] = x.to_user_order(d_state.c)

@@ -58,17 +58,17 @@ def test_gradients_are_the_numeric_ones(activation, rng):
 
 def test_the_values_before_the_activation_are_to_be_had_for_a_loss_that_fuses_with_it(rng):
     from fastlstm.data.packed import pack
-    from fastlstm.layers import Run
+    from fastlstm.layers import PassContext
 
     weight, bias = rng.standard_normal((3, 4)), rng.standard_normal(3)
     layer = dense_of(weight, bias, "softmax", "float64")
     x, _ = pack([rng.standard_normal((5, 4))], features=True)
-    run = Run(training=True)
-    logits, cache = layer.forward(x, run, linear=True)
+    context = PassContext(training=True)
+    logits, cache = layer.forward(x, context, linear=True)
     assert_outputs_close(logits.rows, naive.dense(x.rows, weight, bias))
     dz = rng.standard_normal((5, 3))
     expected = naive.dense_backward(x.rows, weight, bias, None, dz)
-    dx, gradients = layer.backward(dz.copy(), cache, run)
+    dx, gradients = layer.backward(dz.copy(), cache, context)
     assert_gradients_close(dx, expected[0])
     assert_gradients_close(gradients["weight"], expected[1])
 

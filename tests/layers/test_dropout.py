@@ -3,19 +3,19 @@ import pytest
 
 import fastlstm as fl
 from fastlstm.errors import OptionError
-from fastlstm.layers import Run
+from fastlstm.layers import PassContext
 from tests.layers.harness import forward_backward
 from tests.tolerances import assert_bitwise_equal
 
 
-def run(seed):
-    return Run(training=True, rng=np.random.default_rng(seed))
+def context(seed):
+    return PassContext(training=True, rng=np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_training_drops_the_stated_fraction_and_scales_the_rest(rate, dtype):
     ones = [np.ones((200, 100))]
-    y, dx, gradients = forward_backward(fl.Dropout(rate, dtype=dtype), ones, ones, run(0))
+    y, dx, gradients = forward_backward(fl.Dropout(rate, dtype=dtype), ones, ones, context(0))
     dropped = y[0] == 0
     assert abs(dropped.mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / dropped.size)
     np.testing.assert_allclose(y[0][~dropped], 1 / (1 - rate), rtol=1e-6)
@@ -24,7 +24,7 @@ def test_training_drops_the_stated_fraction_and_scales_the_rest(rate, dtype):
 
 
 def test_every_value_is_drawn_by_itself():
-    y, _, _ = forward_backward(fl.Dropout(0.5), [np.ones((100, 50))], [np.ones((100, 50))], run(1))
+    y, _, _ = forward_backward(fl.Dropout(0.5), [np.ones((100, 50))], [np.ones((100, 50))], context(1))
     dropped = y[0] == 0
     assert len(np.unique(dropped, axis=0)) == 100
     assert len(np.unique(dropped, axis=1).T) == 50
@@ -32,7 +32,7 @@ def test_every_value_is_drawn_by_itself():
 
 def test_the_generator_alone_decides():
     x = [np.ones((7, 9))]
-    first, second, third = (forward_backward(fl.Dropout(0.5), x, x, run(seed))[0][0] for seed in (1, 1, 2))
+    first, second, third = (forward_backward(fl.Dropout(0.5), x, x, context(seed))[0][0] for seed in (1, 1, 2))
     assert_bitwise_equal(first, second)
     assert (first != third).any()
 
@@ -44,7 +44,7 @@ def test_inference_is_untouched(rng):
 
 def test_rate_zero_drops_nothing(rng):
     x = [rng.standard_normal((6, 4))]
-    y, dx, _ = forward_backward(fl.Dropout(0.0, dtype="float64"), x, x, run(0))
+    y, dx, _ = forward_backward(fl.Dropout(0.0, dtype="float64"), x, x, context(0))
     assert_bitwise_equal(y[0], x[0])
     assert_bitwise_equal(dx[0], x[0])
 

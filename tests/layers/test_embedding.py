@@ -31,12 +31,12 @@ def test_each_id_gives_its_row_and_takes_its_gradient(lengths, vocabulary, width
 
 
 def test_gradients_of_a_second_pass_are_not_added_to_those_of_the_first(rng):
-    from fastlstm.layers import Run
+    from fastlstm.layers import PassContext
 
-    layer, run = fl.Embedding(5, 3, dtype="float64"), Run(training=True)
+    layer, context = fl.Embedding(5, 3, dtype="float64"), PassContext(training=True)
     ids, dy = [np.array([1, 1, 4])], [rng.standard_normal((3, 3))]
-    first = forward_backward(layer, ids, dy, run)[2]["weight"].copy()
-    assert_bitwise_equal(forward_backward(layer, ids, dy, run)[2]["weight"], first)
+    first = forward_backward(layer, ids, dy, context)[2]["weight"].copy()
+    assert_bitwise_equal(forward_backward(layer, ids, dy, context)[2]["weight"], first)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastlstm as fl
-from fastlstm.layers import Run
+from fastlstm.layers import PassContext
 from tests import strategies
 from tests.layers.harness import Loss, forward_backward, lstm_of, random_loss, train_lstm
 from tests.tolerances import assert_bitwise_equal
@@ -98,15 +98,11 @@ def test_nan_in_one_sequence_touches_no_other(case, data):
 @pytest.mark.parametrize("lengths", [[40], [30, 30, 30], [25, 9, 1]])
 def test_few_sequences_have_the_same_bits_on_cores_that_share_the_units(lengths):
     case = strategies.make_case(lengths, 24, 200, 0)
-    before = fl.get_num_threads()
-    try:
-        results = []
-        for threads in (1, 2, 3):
-            fl.set_num_threads(threads)
-            y, state = run(lstm_of(case.weights), case)
-            results.append([*y, *state])
-    finally:
-        fl.set_num_threads(before)
+    results = []
+    for threads in (1, 2, 3):
+        fl.set_num_threads(threads)
+        y, state = run(lstm_of(case.weights), case)
+        results.append([*y, *state])
     for shared in results[1:]:
         assert_same_bits(shared, results[0])
 
@@ -183,7 +179,7 @@ def assert_training_has_the_same_bits(case, layer):
     loss, results = random_loss(case), []
     for threads in (1, 2):
         fl.set_num_threads(threads)
-        results.append(train_lstm(layer, case, loss, Run(training=True, rng=np.random.default_rng(3))))
+        results.append(train_lstm(layer, case, loss, PassContext(training=True, rng=np.random.default_rng(3))))
     one, two = results
     for field in ("y", "dx"):
         assert_same_bits(getattr(two, field), getattr(one, field))

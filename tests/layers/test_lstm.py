@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 
 import fastlstm as fl
-from fastlstm.layers import Run
+from fastlstm.layers import PassContext
 from tests import gradcheck, naive, strategies
 from tests.layers.harness import (
     NAMES,
@@ -127,14 +127,14 @@ def test_a_training_pass_without_dropout_has_the_bits_of_a_call(case, dtype):
     assert_bitwise_equal(trained.c, state.c)
 
 
-def test_scratch_is_used_again_without_a_trace():
-    """A large batch, then a small one, from one scratch: as if each had its own."""
+def test_memory_is_used_again_without_a_trace():
+    """A large batch, then a small one, from one workspace: as if each had its own."""
     large, small = strategies.make_case([9, 7, 2, 9], 5, 11, 1), strategies.make_case([2, 3], 5, 11, 2)
-    layer, run = lstm_of(large.weights), Run(training=True)
+    layer, context = lstm_of(large.weights), PassContext(training=True)
     alone = train_lstm(layer, small, random_loss(small))
-    train_lstm(layer, large, random_loss(large), run)
+    train_lstm(layer, large, random_loss(large), context)
     small = strategies.make_case([2, 3], 5, 11, 2)
-    again = train_lstm(layer, small, random_loss(small), run)
+    again = train_lstm(layer, small, random_loss(small), context)
     for name in NAMES:
         assert_bitwise_equal(again.gradients[name], alone.gradients[name], what=name)
     assert_bitwise_equal(np.concatenate(again.dx), np.concatenate(alone.dx))
@@ -195,7 +195,7 @@ def test_nothing_is_remembered_between_calls():
 
 def trained_once(case, seed, **options):
     layer = lstm_of(case.weights, **options)
-    return train_lstm(layer, case, random_loss(case), Run(training=True, rng=np.random.default_rng(seed)))
+    return train_lstm(layer, case, random_loss(case), PassContext(training=True, rng=np.random.default_rng(seed)))
 
 
 def test_one_input_mask_a_sequence_at_every_step():
@@ -225,7 +225,7 @@ def test_recurrent_dropout_is_a_network_without_those_units_in_h_prev():
     case = strategies.make_case([6], 3, 20, 3)
     loss = random_loss(case)
     layer = lstm_of(case.weights, recurrent_dropout=0.4)
-    result = train_lstm(layer, case, loss, Run(training=True, rng=np.random.default_rng(8)))
+    result = train_lstm(layer, case, loss, PassContext(training=True, rng=np.random.default_rng(8)))
     dropped = ~result.gradients["weight_hh_l0"].any(axis=0)
     assert 2 <= dropped.sum() <= 14
     mask = ~dropped / (1 - 0.4)
@@ -245,7 +245,7 @@ def test_gradients_with_dropout_are_the_numeric_ones_of_the_same_masks(options, 
 
     def once():
         layer.changed()
-        return train_lstm(layer, case, loss, Run(training=True, rng=np.random.default_rng(4)))
+        return train_lstm(layer, case, loss, PassContext(training=True, rng=np.random.default_rng(4)))
 
     result = once()
     arrays = {"h0": case.h0, "c0": case.c0} | {f"x{n}": x for n, x in enumerate(case.sequences)} | layer.params

@@ -5,7 +5,7 @@ import pytest
 
 from fastlstm.data.text import Corpus, default_text
 from fastlstm.data.windows import Windows
-from fastlstm.layers.base import Run
+from fastlstm.layers.base import PassContext
 from fastlstm.models.language_model import LanguageModel
 from fastlstm.training import optimizers
 
@@ -40,11 +40,11 @@ def test_a_hundred_steps_of_training_have_torchs_losses(corpus, layers):
     theirs = TorchModel(ours.state_dict(), layers)
     optimizer = optimizers.Adam(learning_rate=0.003, clipnorm=1.0, epsilon=1e-8)
     torch_optimizer = torch.optim.Adam(theirs.parameters(), lr=0.003)
-    run, state, torch_state = Run(training=True), None, None
+    context, state, torch_state = PassContext(training=True), None, None
     windows = Windows(corpus.train.ids, STREAMS, STEPS)
     losses, expected = [], []
     for window, _ in zip(windows, range(100), strict=False):
-        step = ours.network.train_step(window, state, run)
+        step = ours.network.train_step(window, state, context)
         params = ours.network.params
         optimizer.update([*params.values()], [step.gradients[name] for name in params])
         ours.network.changed()

@@ -5,7 +5,7 @@ import pytest
 
 from fastlstm.data.windows import Windows
 from fastlstm.layers import LSTMState
-from fastlstm.layers.base import Run
+from fastlstm.layers.base import PassContext
 from fastlstm.models import language_network
 from fastlstm.models.language_network import LanguageNetwork
 from fastlstm.models.language_options import LanguageModelOptions
@@ -73,7 +73,9 @@ def random_state(model, count, rng):
 def assert_gradients_of(model, window, state):
     def step():
         model.changed()
-        return model.train_step(window, state, Run(training=True, rng=np.random.default_rng(5)))  # the same dropout
+        return model.train_step(
+            window, state, PassContext(training=True, rng=np.random.default_rng(5))
+        )  # the same dropout
 
     gradients = {name: value.copy() for name, value in step().gradients.items()}
     assert_gradients(lambda: step().loss, model.params, gradients)
@@ -113,7 +115,7 @@ def test_gradients_of_a_last_window_with_fewer_streams(rng, targets, small_block
     state = random_state(model, 3, rng)
     assert_gradients_of(model, window, state)
     # The loss is that of the first streams alone, from their states.
-    step = model.train_step(window, state, Run(training=True))
+    step = model.train_step(window, state, PassContext(training=True))
     longer, done = targets % 3, 4 * (targets // 12)
     expected = []
     for stream in range(window.inputs.sequences):
@@ -129,7 +131,7 @@ def test_windows_with_carried_state_give_the_losses_of_the_whole_text(rng, dtype
     ids = rng.integers(0, VOCABULARY, 41)
     losses, state = [], None
     for window in Windows(ids, streams=1, steps=8):
-        step = model.train_step(window, state, Run(training=True))
+        step = model.train_step(window, state, PassContext(training=True))
         losses += [step.loss] * len(window.targets)
         state = step.state
     whole = np.concatenate(list(model.losses(ids)))
@@ -177,10 +179,10 @@ def test_a_large_vocabulary_never_has_all_its_logits_at_once():
     vocabulary, rows = 50_000, 64 * 32
     model = LanguageNetwork(LanguageModelOptions(embedding=4, hidden=4), vocabulary)
     window = next(iter(Windows(np.arange(rows + 1) * 7 % vocabulary, streams=32, steps=64)))
-    run = Run(training=True)
+    context = PassContext(training=True)
     tracemalloc.start()
     try:
-        model.train_step(window, None, run)
+        model.train_step(window, None, context)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

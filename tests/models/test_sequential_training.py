@@ -239,12 +239,10 @@ def test_a_seed_repeats_a_run_and_another_does_not(rng):
 
 
 def test_threads_change_no_bit(rng, share_everything):
-    from fastlstm.kernels import team
-
     x, y = points(rng)
     models = []
     for threads in (1, 2):
-        team.set_num_threads(threads)
+        fl.set_num_threads(threads)
         model = classifier()
         model.compile("adam", "binary_crossentropy")
         model.fit(x, y, epochs=2, verbose=0)

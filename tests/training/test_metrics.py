@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fastlstm.errors import OptionError, ShapeError
 from fastlstm.training import losses, metrics
 from tests import strategies
-from tests.training import naive_softmax
+from tests.naive import cross_entropy as naive
 
 BINARY, SOFT, SPARSE = (
     losses.get(n) for n in ("binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy")
@@ -66,8 +66,8 @@ def test_means_over_rows(name, loss, output, target, expected):
 
 def test_perplexity_is_the_exponential_of_the_mean_cross_entropy(rng):
     z, target = rng.standard_normal((7, 4)), rng.integers(0, 4, 7)
-    expected = math.exp(np.mean([naive_softmax.cross_entropy(row, t)[0] for row, t in zip(z, target, strict=True)]))
-    p = np.array([naive_softmax.softmax(row) for row in z])
+    expected = math.exp(np.mean([naive.cross_entropy(row, t)[0] for row, t in zip(z, target, strict=True)]))
+    p = np.array([naive.softmax(row) for row in z])
     soft = np.eye(4)[target]
     for args in ((z, target, "softmax"), (p, target, None), (z, soft, "softmax"), (p, soft, None)):
         metric = metrics.Perplexity()
@@ -83,7 +83,7 @@ def test_perplexity_beyond_float64_is_infinite():
 
 def test_pending_activations_change_no_figure(rng):
     z = rng.standard_normal((20, 3))
-    sigmoid, softmax = 1 / (1 + np.exp(-z)), np.array([naive_softmax.softmax(row) for row in z])
+    sigmoid, softmax = 1 / (1 + np.exp(-z)), np.array([naive.softmax(row) for row in z])
     binary = (rng.random((20, 3)) < 0.5).astype(float)
     for name, loss, after, pending in (
         ("accuracy", BINARY, sigmoid, "sigmoid"),

@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 
+import fastlstm as fl
 from fastlstm.errors import OptionError, ShapeError
 from fastlstm.training import optimizers
 from fastlstm.training.optimizers import SGD, Adam, AdamW, RMSprop, global_norm
+from tests.naive import optim as naive
 from tests.tolerances import assert_bitwise_equal, assert_outputs_close
-from tests.training import naive_optim
 
 SHAPES = ((7, 5), (33,), (2, 3, 4))
 
@@ -59,10 +60,10 @@ def test_a_hundred_steps_of_torch(name, clipnorm, dtype, rng):
 
 def test_defaults_are_keras_ones():
     for made, rule in (
-        (Adam(), naive_optim.Adam(1e-3, 0.9, 0.999, 1e-7)),
-        (RMSprop(), naive_optim.RmsProp(1e-3, 0.9, 1e-7)),
-        (SGD(), naive_optim.Sgd(0.01)),
-        (AdamW(), naive_optim.Adam(1e-3, 0.9, 0.999, 1e-7, decay=0.004)),
+        (Adam(), naive.Adam(1e-3, 0.9, 0.999, 1e-7)),
+        (RMSprop(), naive.RmsProp(1e-3, 0.9, 1e-7)),
+        (SGD(), naive.Sgd(0.01)),
+        (AdamW(), naive.Adam(1e-3, 0.9, 0.999, 1e-7, decay=0.004)),
     ):
         value, exact = np.array([1.0]), 1.0
         for g in (1e-6, -3e-6, 2e-6):  # so small that epsilon shows
@@ -109,11 +110,9 @@ def test_a_gradient_that_is_not_finite_changes_nothing(name, bad, rng):
 
 @pytest.mark.parametrize("name", ALL)
 def test_threads_change_no_bit(name, dtype, share_everything):
-    from fastlstm.kernels import team
-
     results = []
     for threads in (1, 2, 3):
-        team.set_num_threads(threads)
+        fl.set_num_threads(threads)
         rng = np.random.default_rng(3)
         params, optimizer = arrays(rng, dtype), ALL[name](clipnorm=1.0)
         for _ in range(3):

@@ -7,22 +7,22 @@ import pytest
 
 from fastlstm.errors import ShapeError
 from fastlstm.training.optimizers import SGD, Adam, AdamW, RMSprop
+from tests.naive import optim as naive
 from tests.tolerances import assert_bitwise_equal, assert_outputs_close
-from tests.training import naive_optim
 
 SHAPES = ((3, 5), (17,), (1,))
 
 CASES = {
-    "sgd": (lambda **k: SGD(0.05, **k), lambda: naive_optim.Sgd(0.05)),
-    "momentum": (lambda **k: SGD(0.05, 0.9, **k), lambda: naive_optim.Sgd(0.05, 0.9)),
-    "nesterov": (lambda **k: SGD(0.05, 0.9, True, **k), lambda: naive_optim.Sgd(0.05, 0.9, True)),
-    "rmsprop": (lambda **k: RMSprop(0.01, 0.95, **k), lambda: naive_optim.RmsProp(0.01, 0.95, 1e-7)),
+    "sgd": (lambda **k: SGD(0.05, **k), lambda: naive.Sgd(0.05)),
+    "momentum": (lambda **k: SGD(0.05, 0.9, **k), lambda: naive.Sgd(0.05, 0.9)),
+    "nesterov": (lambda **k: SGD(0.05, 0.9, True, **k), lambda: naive.Sgd(0.05, 0.9, True)),
+    "rmsprop": (lambda **k: RMSprop(0.01, 0.95, **k), lambda: naive.RmsProp(0.01, 0.95, 1e-7)),
     "rmsprop_momentum": (
         lambda **k: RMSprop(0.01, 0.95, 0.8, **k),
-        lambda: naive_optim.RmsProp(0.01, 0.95, 1e-7, 0.8),
+        lambda: naive.RmsProp(0.01, 0.95, 1e-7, 0.8),
     ),
-    "adam": (lambda **k: Adam(0.01, **k), lambda: naive_optim.Adam(0.01, 0.9, 0.999, 1e-7)),
-    "adamw": (lambda **k: AdamW(0.01, 0.1, **k), lambda: naive_optim.Adam(0.01, 0.9, 0.999, 1e-7, decay=0.1)),
+    "adam": (lambda **k: Adam(0.01, **k), lambda: naive.Adam(0.01, 0.9, 0.999, 1e-7)),
+    "adamw": (lambda **k: AdamW(0.01, 0.1, **k), lambda: naive.Adam(0.01, 0.9, 0.999, 1e-7, decay=0.1)),
 }
 
 

@@ -3,7 +3,6 @@
 import copy
 import pickle
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -12,8 +11,6 @@ from hypothesis import strategies as st
 
 import fastlstm as fl
 from fastlstm.errors import DataError, NotBuiltError, OptionError, ShapeError
-from fastlstm.kernels import lstm_step, team
-from fastlstm.layers import shared_units
 from tests.tolerances import assert_bitwise_equal
 
 
@@ -183,167 +180,6 @@ def test_steps_and_states_that_hold_no_numbers(wrong, words):
         stream.load_state_dict({"lstm.h": np.ones((2, 3)), "lstm.c": wrong})
     for name, value in stream.state_dict().items():
         assert_bitwise_equal(value, before[name])
-
-
-# --- steps that cores share -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def lead_everything(monkeypatch):
-    """Share even the smallest step over the threads that are set, whoever's cores they are."""
-    before = team.get_num_threads()
-    monkeypatch.setattr(shared_units, "_STEP_OF_A_CORE", 1.0)
-    monkeypatch.setattr(shared_units, "_CHUNK", 1.0)
-    monkeypatch.setattr(team, "_CORES", 4)
-    monkeypatch.setattr(team, "_LED_CLOSELY", 60.0)
-    monkeypatch.setattr(team, "_MEASURED", 0)
-    monkeypatch.setattr(team, "_STAKE", np.inf)
-    yield
-    team.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("lead_everything")
-@pytest.mark.parametrize("embedded", [False, True])
-@pytest.mark.parametrize("batch", [1, 3, 7])
-@pytest.mark.parametrize("threads", [2, 3])
-def test_a_step_has_the_same_bits_on_cores_that_share_its_units(batch, embedded, threads, dtype, rng):
-    layers = [fl.LSTM(70, return_sequences=True, dtype=dtype), fl.LSTM(33, return_sequences=True, dtype=dtype)]
-    if embedded:
-        layers.insert(0, fl.Embedding(9, 5, dtype=dtype))
-    model = fl.Sequential(layers, seed=0)
-    model.build(*([] if embedded else [5]))
-    steps = 200  # enough for a worker to come, go and come again
-    x = rng.integers(0, 9, (batch, steps)) if embedded else rng.standard_normal((batch, steps, 5)).astype(dtype)
-    fl.set_num_threads(1)
-    whole = model.predict(x)
-    fl.set_num_threads(threads)
-    stream = model.stream(batch)
-    for t in range(steps):
-        if t == 120:  # alone, in the middle
-            fl.set_num_threads(1)
-        if t == 130:
-            fl.set_num_threads(threads)
-        assert_bitwise_equal(stream.step(x[:, t]), whole[:, t])
-        if t == steps - 2:
-            kept = stream.state_dict()
-    stream.load_state_dict(kept)
-    assert_bitwise_equal(stream.step(x[:, -1]), whole[:, -1])
-
-
-@pytest.mark.usefixtures("lead_everything")
-def test_streams_of_both_types_take_turns_with_one_team(rng):
-    fl.set_num_threads(2)
-    layers = [fl.LSTM(40, return_sequences=True, dtype=dtype) for dtype in ("float32", "float64")]
-    x = rng.standard_normal((1, 60, 40))
-    expected = [layer(x.astype(layer.dtype)) for layer in layers]
-    streams = [fl.Stream([layer]) for layer in layers]
-    for t in range(60):
-        for stream, layer, whole in zip(streams, layers, expected, strict=True):
-            assert_bitwise_equal(stream.step(x[:, t].astype(layer.dtype)), whole[:, t])
-
-
-@pytest.mark.usefixtures("lead_everything")
-@pytest.mark.parametrize("embedded", [False, True])
-def test_a_shared_step_follows_weights_that_change(embedded, rng):
-    fl.set_num_threads(2)
-    model, other = (
-        fl.Sequential([fl.Embedding(9, 5)] * embedded + [fl.LSTM(40, return_sequences=True)], seed=seed)
-        for seed in (0, 1)
-    )
-    for made in (model, other):
-        made.build(*([] if embedded else [5]))
-    x = rng.integers(0, 9, (1, 4)) if embedded else rng.standard_normal((1, 4, 5)).astype(np.float32)
-    stream = model.stream()
-    stream.step(x[:, 0])
-    model.load_state_dict(other.state_dict())
-    stream.reset()
-    for t in range(4):
-        assert_bitwise_equal(stream.step(x[:, t]), other.predict(x)[:, t])
-
-
-@pytest.mark.usefixtures("lead_everything")
-def test_a_stream_goes_on_alone_after_the_threads_have_changed(rng, monkeypatch):
-    lstm = fl.LSTM(70, return_sequences=True)
-    x = rng.standard_normal((1, 2, 3), np.float32)
-    expected = lstm(x)
-    stream = fl.Stream([lstm])
-    fl.set_num_threads(1)
-    assert_bitwise_equal(stream.step(x[:, 0]), expected[:, 0])
-    fl.set_num_threads(4)
-    monkeypatch.setattr(team._team, "busy", True)  # alone, with words of its own
-    assert_bitwise_equal(stream.step(x[:, 1]), expected[:, 1])
-    [stepper] = stream._steppers.values()
-    assert stepper._cut.cores == 4
-
-
-@pytest.mark.usefixtures("lead_everything", "share_everything")
-def test_threads_that_stream_at_once_beside_calls_that_share(rng):
-    fl.set_num_threads(2)
-    lstm = fl.LSTM(48, return_sequences=True)
-    x = rng.standard_normal((3, 150, 48), np.float32)
-    expected = lstm(x)
-    wrong = []
-
-    def steps(n):
-        stream = fl.Stream([lstm])
-        wrong.extend(t for t in range(150) if (stream.step(x[n : n + 1, t]) != expected[n : n + 1, t]).any())
-
-    def calls(_):
-        wrong.extend("call" for _ in range(30) if (lstm(x) != expected).any())
-
-    runs = enumerate([steps, steps, steps, calls])
-    threads = [threading.Thread(target=run, args=(n,), daemon=True) for n, run in runs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive(), "a step hangs"
-    assert wrong == []
-
-
-@pytest.mark.usefixtures("lead_everything")
-def test_a_follower_does_all_that_its_leader_leaves(rng, dtype):
-    """The words are set as a leader sets them who then does nothing."""
-    fl.set_num_threads(2)
-    lstm = fl.LSTM(50, return_sequences=True, dtype=dtype)
-    x = rng.standard_normal((2, 2, 3)).astype(dtype)
-    expected = lstm(x)
-    stream = fl.Stream([lstm], 2)
-    assert_bitwise_equal(stream.step(x[:, 0]), expected[:, 0])
-    [stepper] = stream._steppers.values()
-    _, _, task, given = stepper._task
-    given[...] = x[:, 1]
-    task[lstm_step.NOW] = 1
-    words = np.zeros(2 * team.ROW, np.int64)
-    words[[team.LEFT, team.ROW + team.LEFT]] = task[lstm_step.CHUNKS]
-    shared = task.copy()
-    assert not lstm_step.take_steps(words, shared, shared, stepper._gates, 1, 5, 100), "there was no job"
-    assert words[[team.MADE, team.ROW + team.MADE]].tolist() == [task[lstm_step.CHUNKS]] * 2
-    assert words[team.ROW + team.DONE] == 4
-    assert_bitwise_equal(stepper._hidden[0], expected[:, 1])
-    words[team.ROW + team.POSTED] = 5
-    assert lstm_step.take_steps(words, shared, shared, stepper._gates, 1, 5, 100), "there was a job"
-
-
-@pytest.mark.usefixtures("lead_everything")
-def test_a_worker_comes_and_follows(rng, monkeypatch):
-    monkeypatch.setattr(team, "_team", team._Team())
-    monkeypatch.setattr(team, "_LOOKS", 10**7)
-    fl.set_num_threads(2)
-    lstm = fl.LSTM(50)
-    lstm.build(3)
-    stream = fl.Stream([lstm])
-    for _ in range(3):
-        stream.step(rng.standard_normal((1, 3), np.float32))
-    ours = team._team
-    chunks = ours.task[lstm_step.CHUNKS]
-    ours.words[[team.MADE, team.ROW + team.MADE]] = 0
-    ours.words[[team.LEFT, team.ROW + team.LEFT]] = chunks
-    end = time.monotonic() + 30
-    while (ours.words[[team.MADE, team.ROW + team.MADE]] < chunks).any() and time.monotonic() < end:
-        time.sleep(0.001)
-    assert (ours.words[[team.MADE, team.ROW + team.MADE]] == chunks).all()
-    assert ours.words[team.LEFT] <= 0
 
 
 def test_layers_of_one_name_or_of_different_types_are_refused():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import fastlstm as fl
 from fastlstm.data.packed import pack
-from fastlstm.layers import Run
+from fastlstm.layers import PassContext
 from tests import strategies
 from tests.tolerances import assert_bitwise_equal, assert_gradients_close
 
@@ -22,9 +22,9 @@ def layers_of(dtype="float32", **options):
     return embedding, lstm
 
 
-def looked_up(embedding, ids, run):
+def gathered(embedding, ids, context):
     packed, form = pack(ids, features=False)
-    x, cache = embedding.forward(packed, run)
+    x, cache = embedding.forward(packed, context)
     return x, cache, form
 
 
@@ -39,10 +39,10 @@ def batches(draw):
 @given(batches(), strategies.float_types())
 def test_inference_has_the_bits_of_rows_that_were_looked_up(ids, dtype):
     embedding, lstm = layers_of(dtype)
-    x, _, form = looked_up(embedding, ids, Run())
-    y, state, _ = lstm.run_steps(x, None, Run())
+    x, _, form = gathered(embedding, ids, PassContext())
+    y, state, _ = lstm.run_steps(x, None, PassContext())
     assert x.lookup is not None, "the rows were made"
-    expected, last = lstm(embedding(ids)), lstm.run_steps(x.with_rows(x.rows), None, Run())[1]
+    expected, last = lstm(embedding(ids)), lstm.run_steps(x.with_rows(x.rows), None, PassContext())[1]
     for one, other in zip(form.unpack(y), expected, strict=True):
         assert_bitwise_equal(one, other)
     assert_bitwise_equal(state.c, last.c)
@@ -51,17 +51,17 @@ def test_inference_has_the_bits_of_rows_that_were_looked_up(ids, dtype):
 @given(batches(), strategies.float_types())
 def test_training_has_the_bits_and_the_gradients_of_rows_that_were_looked_up(ids, dtype):
     found = []
-    for fold in (True, False):
+    for projected in (True, False):
         embedding, lstm = layers_of(dtype)
-        run = Run(training=True)
-        x, cache, _ = looked_up(embedding, ids, run)
-        if not fold:
+        context = PassContext(training=True)
+        x, cache, _ = gathered(embedding, ids, context)
+        if not projected:
             x = x.with_rows(x.rows.copy())
-        y, of_lstm = lstm.forward(x, run)
-        assert (x.lookup is not None) == fold
+        y, of_lstm = lstm.forward(x, context)
+        assert (x.lookup is not None) == projected
         dy = np.random.default_rng(0).standard_normal(y.rows.shape).astype(dtype)
-        dx, gradients = lstm.backward(dy, of_lstm, run)
-        _, of_embedding = embedding.backward(dx, cache, run)
+        dx, gradients = lstm.backward(dy, of_lstm, context)
+        _, of_embedding = embedding.backward(dx, cache, context)
         found.append((y.rows.copy(), {k: v.copy() for k, v in (gradients | of_embedding).items()}))
     assert_bitwise_equal(found[0][0], found[1][0])
     for name, expected in found[1][1].items():
@@ -72,12 +72,12 @@ def test_training_has_the_bits_and_the_gradients_of_rows_that_were_looked_up(ids
 def test_a_layer_that_cannot_use_the_table_asks_for_the_rows(options, rng):
     embedding, lstm = layers_of(**options)
     ids = rng.integers(0, TOKENS, (4, 6))
-    run = Run(training=True)
-    x, cache, _ = looked_up(embedding, ids, run)
-    y, of_lstm = lstm.forward(x, run)
-    dx, _ = lstm.backward(np.ones_like(y.rows), of_lstm, run)
+    context = PassContext(training=True)
+    x, cache, _ = gathered(embedding, ids, context)
+    y, of_lstm = lstm.forward(x, context)
+    dx, _ = lstm.backward(np.ones_like(y.rows), of_lstm, context)
     assert dx.shape == (24, FEATURES)
-    assert embedding.backward(dx, cache, run)[1]["weight"].shape == (TOKENS, FEATURES)
+    assert embedding.backward(dx, cache, context)[1]["weight"].shape == (TOKENS, FEATURES)
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -107,10 +107,10 @@ def test_gradients_do_not_depend_on_the_cores_where_few_sequences_share_units(rn
         embedding, _ = layers_of()
         lstm = fl.LSTM(200, return_sequences=True)
         lstm.build(FEATURES, 2)
-        run = Run(training=True)
-        x, cache, _ = looked_up(embedding, ids, run)
-        y, of_lstm = lstm.forward(x, run)
-        dx, gradients = lstm.backward(np.ones_like(y.rows), of_lstm, run)
-        found.append({k: v.copy() for k, v in (gradients | embedding.backward(dx, cache, run)[1]).items()})
+        context = PassContext(training=True)
+        x, cache, _ = gathered(embedding, ids, context)
+        y, of_lstm = lstm.forward(x, context)
+        dx, gradients = lstm.backward(np.ones_like(y.rows), of_lstm, context)
+        found.append({k: v.copy() for k, v in (gradients | embedding.backward(dx, cache, context)[1]).items()})
     for name, expected in found[0].items():
         assert_bitwise_equal(found[1][name], expected, what=name)

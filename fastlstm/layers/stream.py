@@ -4,116 +4,51 @@ A step gives the same bits as the same step of a whole sequence: it is the same 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..data.numbers import as_numbers
 from ..data.packed import Packed, writeable
+from ..engine.stepping import Stepper
 from ..errors import NotBuiltError, OptionError, ShapeError
-from ..kernels import lstm as kernels
-from ..kernels import team
-from ..kernels.lstm_step import take_steps, task_of
-from ..kernels.lstm_task import CHUNKS, NOW, PARTS
-from ..kernels.scratch import aligned
-from . import shared_units
-from .base import Layer, Run
+from .base import Layer, PassContext
 from .dense import Dense
 from .dropout import Dropout
 from .embedding import Embedding
-from .lstm import LSTM, Weights
 from .pooling import LastStep
+from .recurrent import RecurrentLayer
 
 __all__ = ["Stream"]
 
 Array = NDArray[Any]
 
 
-class _Stepper(Protocol):
-    """One layer, stepwise: rows in, rows out; ``state`` holds arrays whose first axis is the sequence."""
+class _RecurrentStepper:
+    """A recurrent layer, stepwise: rows in, rows out. It may take in the embedding before it."""
 
-    layer: Layer
-
-    @property
-    def state(self) -> dict[str, Array]:
-        """The arrays that hold the state."""
-
-    def __call__(self, rows: Array) -> Array:
-        """Return the layer's output for one row of each sequence."""
-
-
-_LARGEST_TABLE = 16 << 20
-"""Bytes of the products of an Embedding's rows that a stream keeps rather than multiply at each step."""
-
-
-class _LSTMStepper:
-    """An LSTM with all its buffers: a step allocates nothing."""
-
-    def __init__(self, layer: LSTM, batch: int):
-        stride, dtype, features = layer.stride, layer.dtype, layer.features_in
-        assert features is not None
+    def __init__(self, layer: RecurrentLayer, batch: int):
         self.layer: Layer = layer
-        self.lstm, self._batch = layer, batch
-        self.embedding: Embedding | None = None  # taken in: ids are read
-        self._hidden = aligned((2, batch, layer.units), dtype)  # before the step and after it, by turns
-        self._cells = aligned((batch, stride), dtype)
-        self._hidden[...] = self._cells[...] = 0.0
-        self._now = 0  # which half of `hidden` is the state
-        self._gates = aligned((batch * 4 * layer.span,), dtype)
-        self._input = 0, 0, features, features
-        self._no_ids = np.empty(0, np.int64)
-        self._before = self._hidden.reshape(-1), layer.units
-        self._state = self._cells.reshape(-1), layer.units, np.array([batch])
-        self._cut = shared_units.StepCut(0, 1, 1, 0.0)
-        self._leader = team.Leader(take_steps, (take_steps,), layer.dtype)
-        self._halves: tuple[Array, Array] = (self._hidden[0], self._hidden[1])
-        self._alone: tuple[Any, ...] | None = None  # weights; a call's arguments from the ids on, for either half
-        self._task: tuple[object, object, Array, Array] | None = None  # weights, table; their task, and x or ids for it
+        self._stepper = Stepper(layer.recurrence, batch)
+        self._words = layer.state_type._fields
+        self._embedding: Embedding | None = None  # taken in: ids are read
+
+    def take_in(self, embedding: Embedding) -> bool:
+        """Read ids, unless the products of all rows of the table are too many to be kept; tell whether it does."""
+        self._embedding = embedding if self._stepper.may_keep(embedding.input_dim) else None
+        return self._embedding is not None
 
     @property
     def state(self) -> dict[str, Array]:
-        return {"h": self._hidden[self._now], "c": self._cells[:, : self.lstm.units]}
+        return dict(zip(self._words, self._stepper.state, strict=True))
 
     def __call__(self, rows: Array) -> Array:
-        lstm, now = self.lstm, self._now
-        weights = lstm.packed()
-        if self.embedding is None:
-            x, ids, features = rows, self._no_ids, self._input[2]
-        else:
-            ids, features = self.embedding.take_ids(rows), 0
-            x = lstm.folded(self.embedding.params["weight"], self.embedding.edition)
-        if self._cut.threads != team.get_num_threads():
-            self._cut = shared_units.cut_of_step(self._batch, lstm.units, features, lstm.dtype.itemsize)
-        if self._cut.cores > 1:
-            self._share(x, ids, weights)
-        else:
-            alone = self._alone
-            if alone is None or alone[0] is not weights:
-                batch = self._batch
-                after_ids = (
-                    (*self._before, back, *self._state, *weights, batch, self._gates, 0, batch)
-                    for back in (False, True)
-                )
-                alone = self._alone = weights, *after_ids
-            kernels.infer(x.ravel(), *self._input, ids, *alone[1 + now])
-        self._now = 1 - now
-        return self._halves[1 - now]
-
-    def _share(self, x: Array, ids: Array, weights: Weights) -> None:
-        """Take the step on several cores, each with some of the units."""
-        known, cut = self._task, self._cut
-        table = None if self.embedding is None else x
-        if known is None or known[0] is not weights or known[1] is not table:
-            # what is read on all cores lies always in the same place
-            given = aligned(x.shape, x.dtype) if table is None else np.empty(self._batch, np.int64)
-            source, picks = (given, None) if table is None else (x, given)
-            task = task_of(source, picks, self._hidden, self._cells, self._gates, weights, self._input[2])
-            known = self._task = weights, table, task, given
-        _, _, task, given = known
-        given[...] = x if table is None else ids
-        task[PARTS], task[CHUNKS], task[NOW] = cut.cores, cut.chunks, self._now
-        self._leader.lead(task, cut.cores - 1, cut.cost)
+        embedding = self._embedding
+        if embedding is None:
+            return self._stepper.step(rows)
+        ids = embedding.take_ids(rows)
+        return self._stepper.step_of_table(ids, embedding.params["weight"], embedding.version)
 
 
 class _RowStepper:
@@ -122,30 +57,28 @@ class _RowStepper:
     def __init__(self, layer: Layer, batch: int):
         self.layer = layer
         self._sizes = np.array([batch])
-        self._run = Run()
+        self._context = PassContext()
 
     @property
     def state(self) -> dict[str, Array]:
         return {}
 
     def __call__(self, rows: Array) -> Array:
-        return self.layer.forward(Packed(rows, self._sizes, steps=False), self._run)[0].rows
+        return self.layer.forward(Packed(rows, self._sizes, steps=False), self._context)[0].rows
+
+
+_Stepper = _RecurrentStepper | _RowStepper
 
 
 def _stepper(layer: Layer, batch: int) -> _Stepper | None:
     """Return how `layer` goes by steps; None for one that lets single steps through as they are."""
-    if isinstance(layer, LSTM) and not layer.go_backwards:
-        return _LSTMStepper(layer, batch)
+    if isinstance(layer, RecurrentLayer) and not layer.go_backwards:
+        return _RecurrentStepper(layer, batch)
     if isinstance(layer, Embedding | Dense):
         return _RowStepper(layer, batch)
     if isinstance(layer, Dropout | LastStep):
         return None
     raise OptionError(f"stream: {layer.kind} ({layer.name}) needs the whole sequence; a stream sees one step at a time")
-
-
-def _folds(embedding: Embedding, lstm: LSTM) -> bool:
-    table = embedding.input_dim * 4 * lstm.span * lstm.dtype.itemsize
-    return table <= _LARGEST_TABLE
 
 
 class Stream:
@@ -158,7 +91,7 @@ class Stream:
     Parameters
     ----------
     layers : sequence of Layer
-        Built; LSTM, Embedding, Dense, Dropout (which does nothing here) and LastStep.
+        Built; recurrent layers, Embedding, Dense, Dropout (which does nothing here) and LastStep.
     batch : int
         N, the sequences side by side.
 
@@ -192,9 +125,8 @@ class Stream:
         self._steppers: dict[str, _Stepper] = {}
         for name, before, layer in zip(names, [None, *layers], layers, strict=False):
             stepper = _stepper(layer, batch)
-            if isinstance(before, Embedding) and isinstance(stepper, _LSTMStepper) and _folds(before, stepper.lstm):
+            if isinstance(stepper, _RecurrentStepper) and isinstance(before, Embedding) and stepper.take_in(before):
                 self._steppers = {}  # an Embedding comes first
-                stepper.embedding = before
             if stepper is not None:
                 self._steppers[name] = stepper
         self.batch = batch
@@ -237,7 +169,7 @@ class Stream:
         return rows
 
     def reset(self, sequence: int | None = None) -> None:
-        """Begin anew: all sequences, or only the one of this number."""
+        """Begin again: all sequences, or only the one of this number."""
         if sequence is not None and not 0 <= sequence < self.batch:
             raise OptionError(f"reset: sequence={sequence}; expected 0 to {self.batch - 1}, or None for all")
         which = slice(None) if sequence is None else sequence
