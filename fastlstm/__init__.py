@@ -14,6 +14,8 @@ from .layers import (
     GlobalMaxPooling1D,
     LastStep,
     LSTMState,
+    RNNState,
+    SimpleRNN,
     Stream,
 )
 from .threads import get_num_threads, set_num_threads
@@ -39,7 +41,9 @@ __all__ = [
     "LSTMState",
     "LanguageModel",
     "LastStep",
+    "RNNState",
     "Sequential",
+    "SimpleRNN",
     "Stream",
     "__version__",
     "callbacks",

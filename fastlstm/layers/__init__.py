@@ -9,6 +9,7 @@ from .lstm import LSTM, LSTMState
 from .pooling import GlobalAveragePooling1D, GlobalMaxPooling1D, LastStep
 from .recurrent import RecurrentLayer
 from .regularizers import L2
+from .simple_rnn import RNNState, SimpleRNN
 from .stream import Stream
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "LastStep",
     "Layer",
     "PassContext",
+    "RNNState",
     "RecurrentLayer",
+    "SimpleRNN",
     "Stream",
 ]

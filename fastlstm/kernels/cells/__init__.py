@@ -2,5 +2,6 @@
 
 from .cell import Cell
 from .lstm import lstm
+from .rnn import rnn
 
-__all__ = ["Cell", "lstm"]
+__all__ = ["Cell", "lstm", "rnn"]
