@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .layers import (
+    GRU,
     L2,
     LSTM,
     Bidirectional,
@@ -12,6 +13,7 @@ from .layers import (
     Embedding,
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
+    GRUState,
     LastStep,
     LSTMState,
     RNNState,
@@ -30,12 +32,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "GRU",
     "L2",
     "LSTM",
     "Bidirectional",
     "Dense",
     "Dropout",
     "Embedding",
+    "GRUState",
     "GlobalAveragePooling1D",
     "GlobalMaxPooling1D",
     "LSTMState",

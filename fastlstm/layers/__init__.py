@@ -5,6 +5,7 @@ from .bidirectional import Bidirectional
 from .dense import Dense
 from .dropout import Dropout
 from .embedding import Embedding
+from .gru import GRU, GRUState
 from .lstm import LSTM, LSTMState
 from .pooling import GlobalAveragePooling1D, GlobalMaxPooling1D, LastStep
 from .recurrent import RecurrentLayer
@@ -13,12 +14,14 @@ from .simple_rnn import RNNState, SimpleRNN
 from .stream import Stream
 
 __all__ = [
+    "GRU",
     "L2",
     "LSTM",
     "Bidirectional",
     "Dense",
     "Dropout",
     "Embedding",
+    "GRUState",
     "GlobalAveragePooling1D",
     "GlobalMaxPooling1D",
     "LSTMState",
