@@ -1,6 +1,6 @@
 """torch's LSTM as an oracle: all that it computes for a case, live or as the small arrays beside this file.
 
-The arrays stand in where torch is not installed. To make them anew, with torch installed, from the project's root::
+The arrays stand in where torch is not installed. To make them again, with torch installed, from the project's root::
 
     python -m tests.oracle.make_arrays
 """

@@ -1,0 +1,58 @@
+"""What the library should compute, written so that it can be checked against the docs line by line.
+
+float64, plain loops, one sequence at a time, one row of a weight at a time. No batching, no padding, no packing,
+nothing shared with the library: this package imports nothing of ours. Slow on purpose; use small shapes.
+
+`cells` is the one face of all recurrent layers, `Spec` what tells them apart. `Weights`, `lstm` and what goes with them
+are the LSTM without options, which most tests need.
+"""
+
+from tests.naive.layers import (
+    activate,
+    average_pool,
+    dense,
+    dense_backward,
+    embedding,
+    embedding_backward,
+    last_step,
+    log_softmax,
+    max_pool,
+    softmax,
+)
+from tests.naive.plain_lstm import (
+    GATES,
+    Gradients,
+    Step,
+    Weights,
+    lstm,
+    lstm_backward,
+    lstm_step,
+    lstm_steps,
+    random_sequences,
+    random_weights,
+)
+from tests.naive.spec import Spec
+
+__all__ = [
+    "GATES",
+    "Gradients",
+    "Spec",
+    "Step",
+    "Weights",
+    "activate",
+    "average_pool",
+    "dense",
+    "dense_backward",
+    "embedding",
+    "embedding_backward",
+    "last_step",
+    "log_softmax",
+    "lstm",
+    "lstm_backward",
+    "lstm_step",
+    "lstm_steps",
+    "max_pool",
+    "random_sequences",
+    "random_weights",
+    "softmax",
+]
