@@ -1,61 +1,40 @@
-"""Run the suites one after the other, each in a fresh process, and write the report: ``python -m bench --seconds 600``.
-
-A fresh process for each suite, so that no suite inherits another's memory or thread pools.
-"""
+"""Run the suites under pytest-benchmark, then write the report: ``python -m bench``."""
 
 import argparse
 import subprocess
 import sys
-import time
-from collections.abc import Iterable
+from pathlib import Path
 
-SHARES = {
-    "inference": 0.28,
-    "training": 0.35,
-    "streaming": 0.06,
-    "ragged": 0.07,
-    "language_model": 0.13,
-    "generation": 0.04,
-    "startup": 0.07,
-}
-"""Part of the time that each suite gets; those with slow peers take a little more."""
-SECONDS = 480.0
-"""For all suites: less, and the slowest cells would still run their least rounds, and so take longer than asked for."""
+from .report import PAGE, TITLES
+from .results import STORAGE
+
+ROOT = Path(__file__).parents[1]
+QUICK = ("--benchmark-max-time=0.05", "--benchmark-min-rounds=1", "-m", "not slow")
 
 
-def budget(suites: Iterable[str], left: float) -> float:
-    """Return the seconds of the first of the suites to come: a share of what the others left."""
-    shares = [SHARES[suite] for suite in suites]
-    return max(0.0, left) * shares[0] / sum(shares)
+def commands(suites: list[str], quick: bool) -> list[list[str]]:
+    """Return the commands: the suites, all of them if none is named, and the report.
 
-
-def run(module: str, *arguments: str) -> float:
-    """Run a module of this package in a fresh process; return the seconds it took."""
-    start = time.monotonic()
-    subprocess.run([sys.executable, "-m", f"bench.{module}", *arguments], check=True)
-    return time.monotonic() - start
+    Only a whole run writes ``docs/benchmarks.md``; the others write a page beside what pytest-benchmark saved.
+    """
+    files = [f"bench/test_{suite}.py" for suite in ("ceilings", *suites)] if suites else ["bench"]
+    page = PAGE if not (suites or quick) else STORAGE / "report.md"
+    tests = [sys.executable, "-m", "pytest", *files, "--benchmark-only", *(QUICK if quick else ())]
+    return [tests, [sys.executable, "-m", "bench.report", "--output", str(page)]]
 
 
 def main() -> None:
-    """Run what was asked for, then write the report."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Time the layers beside their peers.")
-    parser.add_argument(
-        "--seconds", type=float, default=SECONDS, help=f"for all suites together, roughly; default {SECONDS:g}"
-    )
-    parser.add_argument("--quick", action="store_true", help="short runs, and without the slowest peer")
-    parser.add_argument("suites", nargs="*", help=f"some of {', '.join(SHARES)}; default: all")
+    """Run what was asked for, and stop where something fails."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Time fastlstm beside its peers.")
+    parser.add_argument("--quick", action="store_true", help="one round or a few, and without the slowest contender")
+    parser.add_argument("suites", nargs="*", help=f"some of {', '.join(TITLES)}; default: all")
     arguments = parser.parse_args()
-    if unknown := set(arguments.suites) - set(SHARES):
-        parser.error(f"no suite {', '.join(sorted(unknown))}; there are {', '.join(SHARES)}")
-    suites = arguments.suites or list(SHARES)
-    start = time.monotonic()
-    run("ceilings")
-    for place, suite in enumerate(suites):
-        seconds = budget(suites[place:], arguments.seconds - (time.monotonic() - start))
-        took = run(f"test_{suite}", *(["--quick"] if arguments.quick else ["--seconds", f"{seconds:.1f}"]))
-        print(f"{suite} took {took:.0f} s" + ("" if arguments.quick else f" of {seconds:.0f} s"), flush=True)
-    print(f"all took {time.monotonic() - start:.0f} s" + ("" if arguments.quick else f" of {arguments.seconds:g} s"))
-    run("report")
+    if unknown := set(arguments.suites) - set(TITLES):
+        parser.error(f"no suite {', '.join(sorted(unknown))}; there are {', '.join(TITLES)}")
+    for command in commands(arguments.suites, arguments.quick):
+        done = subprocess.run(command, cwd=ROOT, check=False)
+        if done.returncode:
+            sys.exit(done.returncode)
 
 
 if __name__ == "__main__":

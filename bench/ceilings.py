@@ -1,6 +1,7 @@
-"""What this machine can do at all: multiply-adds, sgemm of NumPy's BLAS, and reading from its caches and its memory.
+"""How fast this machine multiplies, adds and reads: on registers, in large products of BLAS, from caches and memory.
 
-Each thread count is measured in a process of its own, because BLAS libraries read theirs when they are loaded.
+Each thread count is measured in a process of its own, because BLAS libraries read theirs when they are loaded:
+``python -m bench.ceilings 2`` prints the speeds of two threads as JSON.
 """
 
 import json
@@ -8,24 +9,26 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 
-from fastlstm.benchmark.machine import machine, on_threads, sgemm
 from fastlstm.simd.host import REGISTERS
 from fastlstm.simd.vector import fma, load, store
 
-from .measure import save, thread_counts
+__all__ = ["LEVELS", "NAMES", "cache_sizes", "speeds"]
 
-__all__ = ["cache_sizes", "level_of"]
-
-_PASSES = 7
+LEVELS = ("L1", "L2", "L3", "memory")
+NAMES = ("multiply-add", "sgemm, NumPy", "sgemm, torch", *LEVELS)
 
 _CHAINS = 12
-"""Registers that multiply-adds go to by turns, so that none waits for the one before it: 4 cycles, 2 begun in each."""
+"""Registers that multiply-adds go to one after the other, so that none waits for the one before it: a multiply-add
+takes four cycles, and two begin in each."""
+_SIZE = 1536
+"""Rows and columns of the product of sgemm."""
 
 
 def cache_sizes() -> dict[str, int]:
@@ -36,11 +39,6 @@ def cache_sizes() -> dict[str, int]:
             level = "L" + (index / "level").read_text().strip()
             sizes[level] = int((index / "size").read_text().strip().removesuffix("K")) << 10
     return sizes
-
-
-def level_of(size: int, caches: dict[str, int]) -> str:
-    """Return the smallest cache that holds so many bytes."""
-    return next((level for level, held in sorted(caches.items()) if size <= held), "memory")
 
 
 @numba.njit(fastmath={"reassoc", "nsz"}, nogil=True)
@@ -76,57 +74,70 @@ def multiply_add(x: np.ndarray, times: int) -> None:
     store(x, 0, a + b + c + d + e + f + g + h + i + j + k + l)
 
 
-def on_all(work: Callable[[Any, int], object], arrays: list[Any], times: int) -> float:
-    """Return the seconds that one thread for each array takes, all at once."""
-    best = float("inf")
-    for _ in range(_PASSES):
-        team = [threading.Thread(target=work, args=(array, times)) for array in arrays]
+def seconds_of(call: Callable[[], Any], rounds: int) -> list[float]:
+    """Return the seconds of each round of a call, after one that is not counted."""
+    call()
+    times = []
+    for _ in range(rounds):
         start = time.perf_counter()
-        for thread in team:
-            thread.start()
-        for thread in team:
-            thread.join()
-        best = min(best, time.perf_counter() - start)
-    return best
+        call()
+        times.append(time.perf_counter() - start)
+    return times
 
 
-def arithmetic(threads: int) -> float:
-    """Return the float32 operations per second of multiply-adds, two each, on so many threads."""
-    lanes, times = REGISTERS.lanes(4), 5_000_000
+def together(work: Callable[[Any, int], object], arrays: list[Any], times: int) -> None:
+    """Run a kernel on one thread for each array, all at once."""
+    threads = [threading.Thread(target=work, args=(array, times)) for array in arrays]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def multiply_adds(threads: int, rounds: int, scale: float) -> dict[str, Any]:
+    """Time multiply-adds on registers."""
+    lanes, times = REGISTERS.lanes(4), int(5_000_000 * scale)
     arrays = [np.repeat(np.float32([0.5, 1.0]), lanes) for _ in range(threads)]
-    return 2.0 * lanes * _CHAINS * times * threads / on_all(multiply_add, arrays, times)
+    seconds = seconds_of(lambda: together(multiply_add, arrays, times), rounds)
+    return {"seconds": seconds, "flops": 2.0 * lanes * _CHAINS * times * threads}
 
 
-def bandwidth(size: int, threads: int) -> float:
-    """Return the bytes per second that so many threads read together, each from `size` bytes of its own."""
+def sgemm(rounds: int, scale: float) -> dict[str, dict[str, Any]]:
+    """Time a large product in the BLAS of NumPy, and in that of torch where it is installed."""
+    size = round(_SIZE * scale ** (1 / 3))
+    a, b, out = (np.ones((size, size), np.float32) for _ in range(3))
+    calls: dict[str, Callable[[], Any]] = {"sgemm, NumPy": lambda: np.matmul(a, b, out=out)}
+    if find_spec("torch") is not None:
+        import torch
+
+        p, q, result = torch.from_numpy(a), torch.from_numpy(b), torch.from_numpy(out)
+        calls["sgemm, torch"] = lambda: torch.mm(p, q, out=result)
+    return {name: {"seconds": seconds_of(call, rounds), "flops": 2.0 * size**3} for name, call in calls.items()}
+
+
+def reading(size: int, threads: int, rounds: int, scale: float) -> dict[str, Any]:
+    """Time reading: each thread reads `size` bytes of its own, again and again."""
     arrays = [np.ones(size // 16 * 4, np.float32) for _ in range(threads)]
-    times = max(1, int(2e9 / size))
-    return times * size * threads / on_all(read_all, arrays, times)
+    times = max(1, int(2e9 * scale / size))
+    seconds = seconds_of(lambda: together(read_all, arrays, times), rounds)
+    return {"seconds": seconds, "bytes": float(times * arrays[0].nbytes * threads)}
 
 
-def ceilings(threads: int) -> dict[str, float]:
-    """Measure this process."""
-    read_all(np.ones(64, np.float32), 1)  # compiles it
+def speeds(threads: int, rounds: int = 7, scale: float = 1.0) -> dict[str, dict[str, Any]]:
+    """Measure this process: by name the seconds of each round, and the operations or bytes of one.
+
+    `scale` shrinks the work, for tests.
+    """
+    multiply_add(np.ones(64, np.float32), 1)  # compiles it
+    read_all(np.ones(64, np.float32), 1)
     caches = cache_sizes()
     sizes = {level: caches[level] // 2 for level in ("L1", "L2")}
     sizes |= {"L3": min(caches["L3"] // 4, 4 * caches["L2"]), "memory": 8 * caches["L3"]}
-    multiply_add(np.ones(64, np.float32), 1)
-    speeds = {"multiply-add": arithmetic(threads), "sgemm": sgemm()}
-    return speeds | {level: bandwidth(size, threads) for level, size in sizes.items()}
-
-
-def main() -> None:
-    """Measure all thread counts, or in this process the one that was asked for."""
-    if len(sys.argv) > 1:
-        print(json.dumps(ceilings(int(sys.argv[1]))))
-        return
-    measured: dict[str, Any] = {}
-    for threads in thread_counts():
-        measured[str(threads)] = json.loads(on_threads("bench.ceilings", threads))
-        figures = ", ".join(f"{name} {value / 1e9:.0f}" for name, value in measured[str(threads)].items())
-        print(f"ceilings on {threads} threads, GFLOP/s and GB/s: {figures}", flush=True)
-    save("ceilings", {"machine": machine(), "caches": cache_sizes(), "threads": measured})
+    measured = {"multiply-add": multiply_adds(threads, rounds, scale)} | sgemm(rounds, scale)
+    return measured | {
+        level: reading(max(64, int(size * scale)), threads, rounds, scale) for level, size in sizes.items()
+    }
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(speeds(*map(int, sys.argv[1:]))))

@@ -2,58 +2,30 @@
 
 XLA takes its number of threads from the cores that the process may use when the backend starts, and keeps it: within
 our process it could not be pinned cell by cell, as the others are. So there is a worker for each thread count, held to
-as many cores before it imports jax; it stays for the whole suite, since its start takes seconds. Between its turns it
-waits on a pipe and takes nothing from the others. In its turn it times its own calls, as all are timed
-(`fastlstm.benchmark.turns.turn`): the way through the pipe is not JAX's work. That it may not choose among idle cores,
-as the others may, is the price.
+as many cores before it imports jax; it stays for the whole session, since its start takes seconds. Between calls it
+waits on a pipe and takes nothing from the others. It times its own calls, as all are timed
+(`fastlstm.benchmark.interleaved.repeat`): the way through the pipe is not JAX's work. That it may not choose among idle
+cores, as the others may, is the price.
 """
 
 import multiprocessing
 import os
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
-from fastlstm.benchmark.contenders import time_major
+from fastlstm.benchmark.cells import Runner
+from fastlstm.benchmark.interleaved import repeat
+from fastlstm.benchmark.peers import time_major
 from fastlstm.benchmark.problems import Problem
-from fastlstm.benchmark.turns import Contender, turn
 
-__all__ = ["JAX", "Worker"]
+__all__ = ["inference", "training", "worker"]
 
 Made = tuple[Callable[[], Any], Callable[[Any], dict[str, np.ndarray]]]
 """What is timed, and what reads its result."""
-
-
-class JAX:
-    """JAX, where cores can be chosen."""
-
-    needs = ("jax",)
-
-    @staticmethod
-    def contender(task: str, problem: Problem, threads: int) -> list[Contender]:
-        """Have the worker make a task ready; it holds one at a time."""
-        if not hasattr(os, "sched_setaffinity"):
-            return []
-        ask = worker(threads).ask
-        ask("make", task, problem)
-        return [
-            Contender(
-                "jax", lambda: ask("call"), lambda arrays: arrays, turn=lambda seconds, warm: ask("turn", seconds, warm)
-            )
-        ]
-
-    @classmethod
-    def inference(cls, problem: Problem, threads: int) -> list[Contender]:
-        """Call the compiled layers."""
-        return cls.contender("inference", problem, threads)
-
-    @classmethod
-    def training(cls, problem: Problem, threads: int) -> list[Contender]:
-        """Call the compiled gradients of the input and of all weights."""
-        return cls.contender("training", problem, threads)
 
 
 # --- in the worker --------------------------------------------------------------------------------------------------
@@ -91,7 +63,7 @@ def prepared(problem: Problem) -> tuple[dict[str, Any], np.ndarray]:
     return weights, time_major(problem.x)
 
 
-def inference(problem: Problem) -> Made:
+def inference_made(problem: Problem) -> Made:
     """Compile the layers."""
     import jax
 
@@ -100,7 +72,7 @@ def inference(problem: Problem) -> Made:
     return lambda: np.asarray(run(weights, x)), lambda y: {"y": y.swapaxes(0, 1)}
 
 
-def training(problem: Problem) -> Made:
+def training_made(problem: Problem) -> Made:
     """Compile forward and backward."""
     import jax
 
@@ -129,12 +101,12 @@ def serve(pipe: Connection, threads: int) -> None:
             return
         if what == "make":
             task, problem = arguments
-            call, read = {"inference": inference, "training": training}[task](problem)
+            call, read = {"inference": inference_made, "training": training_made}[task](problem)
             pipe.send(None)
         elif what == "call":
             pipe.send(read(call()))
         else:
-            pipe.send(turn(call, *arguments))
+            pipe.send(repeat(call, *arguments))
 
 
 # --- in our process -------------------------------------------------------------------------------------------------
@@ -160,3 +132,14 @@ class Worker:
 def worker(threads: int) -> Worker:
     """Return the worker for a thread count, started when first asked for."""
     return Worker(threads)
+
+
+def runner(task: str, problem: Problem, threads: int) -> Runner:
+    """Have the worker make a task ready; it holds one at a time."""
+    ask = worker(threads).ask
+    ask("make", task, problem)
+    return Runner(lambda: ask("call"), lambda arrays: arrays, repeat=lambda seconds, warm: ask("repeat", seconds, warm))
+
+
+inference = partial(runner, "inference")
+training = partial(runner, "training")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastlstm.benchmark.onnx_models import serialized
+from fastlstm.benchmark.onnx_models import recurrent_node, serialized
 from fastlstm.benchmark.problems import Problem
 
 __all__ = ["language_step_model"]
@@ -15,10 +15,10 @@ def language_step_model(problem: Problem, tables: dict[str, np.ndarray]) -> byte
     """
     from onnx import helper
 
-    N, _, _, H, _, _ = problem.shape
+    N, _, _, H, *_ = problem.shape
     nodes = [
         helper.make_node("Gather", ["embedding", "ids"], ["x"]),
-        helper.make_node("LSTM", ["x", "W0", "R0", "B0", "", "h", "c"], ["", "h1", "c1"], hidden_size=H),
+        recurrent_node(problem, 0, ["x", "", "h", "c"], ["", "h1", "c1"]),
         helper.make_node("MatMul", ["h1", "output"], ["product"]),
         helper.make_node("Add", ["product", "bias"], ["logits"]),
     ]

@@ -1,26 +1,24 @@
-"""Write ``docs/benchmarks.md`` and its picture from what the suites saved: ``python -m bench.report``.
+"""Write ``docs/benchmarks.md`` and its picture from what pytest-benchmark saved: ``python -m bench.report [FILE ...]``.
 
 Every cell is there, those that we lose included. No figure is ever written by hand.
 """
 
-import json
+import argparse
 import math
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from fastlstm.benchmark.machine import about
 from fastlstm.benchmark.short import clock
-from fastlstm.benchmark.turns import OURS
 
-from .ceilings import level_of
-from .measure import RESULTS
+from .ceilings import NAMES
 from .plot import Ratios, draw
+from .results import STORAGE, CellResult, Results, latest, load
 
-__all__ = ["report"]
+__all__ = ["TITLES", "report", "write"]
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-PICTURE = PAGE.with_suffix(".svg")
 PICTURE_TEXT = "The best peer's time over ours, cell by cell; the figures are in the tables below"
 TITLES = {
     "inference": "Inference, whole sequences",
@@ -30,98 +28,92 @@ TITLES = {
     "language_model": "Training a language model: one step, Adam and clipping included",
     "generation": "Generating text: one sequence, drawn by top-k",
     "startup": "Start-up: a fresh process to its first result",
+    "sampling": "Drawing one id a row",
+    "beam": "Beam search, logits at hand",
+    "ctc": "CTC prefix beam search, beam 25",
 }
 HEAD = """# Benchmarks
 
-Written by `python -m bench.report`; do not edit. Run `python -m bench` to make the figures of your own machine.
+Written by `python -m bench.report`; do not edit. `python -m bench` makes the figures of your own machine.
 
-{machine}
+{runs}
 
 - All contenders have the same weights and inputs, float32, NumPy arrays in and out. Their outputs were compared before
-  they were timed. They took turns in one process (JAX in one of its own), on the same number of threads;
-  `fastlstm/benchmark/turns.py` and `bench/jax_lstm.py` say why and how.
+  they were timed. They were timed interleaved, in one process (JAX in one of its own), on the same number of threads;
+  `fastlstm/benchmark/interleaved.py` and `bench/jax_lstm.py` say why and how.
 - A shape is N,T,D,H: sequences, steps, input features, units. Times are medians over rounds. A ratio is a peer's time
-  over ours in the same round, its median and quartiles: above 1 we are faster, below 1 it is bold.
-- "Of the limit": the shortest time that this machine's arithmetic (multiply-adds on registers) or its reading speed
-  (the recurrent weights, once a step, from the smallest cache that holds them) allows, over our time. "Of sgemm": the
-  time that a large product in NumPy's BLAS takes for as much arithmetic, over our time: beyond 100 % where that BLAS
-  does not know this CPU.
+  over ours in the same round, its median and quartiles: above 1 we are faster, below 1 it is bold. "layer" and "cell":
+  the layer called on sequences of one step, and torch's `nn.LSTMCell` and its like.
+- "Of the peak": our operations a second over the most that anything on this page reached on as many threads, be it
+  multiply-adds on registers, a large product in a BLAS, or a contender.
+- "Weights read": how fast our steps read the recurrent weights of one sequence, which they need once a step. It is no
+  share of a limit: two cores read half of them each, and what stays in a lower cache is not read from the next one.
 """
 
 
-def limit(cell: dict[str, Any], ceilings: dict[str, Any]) -> tuple[float, str]:
-    """Return the least seconds that the machine allows, and what binds."""
-    facts, speeds = cell["facts"], ceilings["threads"].get(str(cell["threads"]))
-    if "flops" not in facts or speeds is None:
-        return 0.0, ""
-    arithmetic, reading = facts["flops"] / speeds["multiply-add"], 0.0
-    level = ""
-    if "recurrent_bytes" in facts:
-        # threads that split one sequence's units each read their share; else each reads all, from its own cache
-        level = level_of(facts["recurrent_bytes"], ceilings["caches"])
-        reading = facts["passes"] * facts["recurrent_bytes"] / speeds[level]
-    return (arithmetic, "arithmetic") if arithmetic >= reading else (reading, level)
-
-
-def of_sgemm(cell: dict[str, Any], ceilings: dict[str, Any]) -> float:
-    """Return the seconds that NumPy's BLAS needs for as much arithmetic."""
-    seconds: float = cell["facts"]["flops"] / ceilings["threads"][str(cell["threads"])]["sgemm"]
-    return seconds
-
-
-def mean(values: list[float]) -> float:
+def mean(values: Iterable[float]) -> float:
     """Return the geometric mean."""
-    return math.exp(sum(map(math.log, values)) / len(values))
+    logarithms = [math.log(value) for value in values]
+    return math.exp(sum(logarithms) / len(logarithms))
 
 
-def best_ratio(cell: dict[str, Any]) -> tuple[float, float, float] | None:
-    """Return the quartiles and the median, in order, of the fastest peer's time over ours; None without peers."""
-    ratios = [peer["ratio"] for peer in peers_of(cell).values()]
-    return tuple(min(ratios, key=lambda ratio: ratio[1])) if ratios else None
+def machine_table(results: Results) -> list[str]:
+    """Return the table of the machine's own speeds."""
+    lines = [
+        "## The machine",
+        "",
+        "Operations (GFLOP/s) of multiply-adds on registers and of large products; reading (GB/s) of arrays that fill",
+        "half of a core's cache, a part of the shared one, or far more. The best rounds of plain loops.",
+        "",
+        "| threads | " + " | ".join(NAMES) + " | fastest contender |",
+        "|---" * (len(NAMES) + 2) + "|",
+    ]
+    for threads, speeds in sorted(results.speeds.items()):
+        figures = [f"{speeds[name] / 1e9:.0f}" if name in speeds else "" for name in NAMES]
+        lines.append(f"| {threads} | " + " | ".join([*figures, f"{results.fastest(threads) / 1e9:.0f}"]) + " |")
+    return [*lines, ""]
 
 
-def peers_of(cell: dict[str, Any]) -> dict[str, Any]:
-    """Return the results of those that did the same work, but ourselves."""
-    return {name: r for name, r in cell["results"].items() if r["compared"] and not name.startswith(OURS)}
-
-
-def table(cells: list[dict[str, Any]], ceilings: dict[str, Any] | None) -> list[str]:
+def table(cells: list[CellResult], results: Results) -> list[str]:
     """Return one table of cells that have the same contenders, a line each, and the geometric mean below."""
-    names = list(dict.fromkeys(name for cell in cells for name in cell["results"]))
-    tokens = "tokens" in cells[0]["facts"]
-    head = ["", "threads", *names, *(["our tokens/s"] if tokens else [])]
-    head += ["best peer / ours", "quartiles"] if any(map(peers_of, cells)) else []
-    head += ["of the limit", "which is", "of sgemm"] if ceilings else []
+    names = list(dict.fromkeys(name for cell in cells for name in cell.times))
+    tokens, flops, weights = (any(fact in cell.facts for cell in cells) for fact in ("tokens", "flops", "weight_bytes"))
+    peers = any(cell.peers for cell in cells)
+    head = ["", "threads", *names, *["our tokens/s"] * tokens, *["best peer / ours", "quartiles"] * peers]
+    head += ["of the peak"] * flops + ["weights read, GB/s"] * weights
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for cell in cells:
-        results = cell["results"]
-        row = [cell["label"], str(cell["threads"])]
-        row += [clock(results[name]["seconds"][1]) if name in results else "" for name in names]
-        row += [f"{cell['facts']['tokens'] / results[OURS]['seconds'][1]:,.0f}"] if tokens else []
-        best = best_ratio(cell)
+        row = [cell.label, str(cell.threads)]
+        row += [clock(cell.summary[name]["seconds"][1]) if name in cell.times else "" for name in names]
+        row += [f"{cell.facts['tokens'] / cell.seconds:,.0f}"] if tokens else []
+        best = cell.best_ratio
         if best:
             low, ratio, high = best
             row += [f"{ratio:.2f}" if ratio >= 1 else f"**{ratio:.2f}**", f"{low:.2f} to {high:.2f}"]
-        if ceilings:
-            least, what = limit(cell, ceilings)
-            ours = results[OURS]["seconds"][1]
-            row += [f"{least / ours:.0%}", what, f"{of_sgemm(cell, ceilings) / ours:.0%}"] if least else [""] * 3
+        else:
+            row += ["", ""] * peers
+        if flops:
+            known = "flops" in cell.facts
+            row.append(f"{cell.facts['flops'] / cell.seconds / results.peak(cell.threads):.0%}" if known else "")
+        if weights:
+            known = "weight_bytes" in cell.facts
+            row.append(f"{cell.facts['weight_bytes'] / cell.seconds / 1e9:.0f}" if known else "")
         lines.append("| " + " | ".join(row) + " |")
-    return lines + summary(cells)
+    return lines + totals(cells)
 
 
-def summary(cells: list[dict[str, Any]]) -> list[str]:
+def totals(cells: list[CellResult]) -> list[str]:
     """Return the geometric mean and the worst cell for each thread count, and what a second core brings."""
     lines = [""]
-    for threads in sorted({cell["threads"] for cell in cells}):
-        ratios = {cell["label"]: best[1] for cell in cells if cell["threads"] == threads and (best := best_ratio(cell))}
+    for threads in sorted({cell.threads for cell in cells}):
+        ratios = {cell.label: best[1] for cell in cells if cell.threads == threads and (best := cell.best_ratio)}
         if ratios:
             worst = min(ratios, key=ratios.__getitem__)
             lines.append(
-                f"- {threads} thread{'s' * (threads > 1)}: geometric mean {mean(list(ratios.values())):.2f}; behind in "
+                f"- {threads} thread{'s' * (threads > 1)}: geometric mean {mean(ratios.values()):.2f}; behind in "
                 f"{sum(ratio < 1 for ratio in ratios.values())} of {len(ratios)}; worst {ratios[worst]:.2f} ({worst})"
             )
-    times = {(cell["label"], cell["threads"]): cell["results"][OURS]["seconds"][1] for cell in cells}
+    times = {(cell.label, cell.threads): cell.seconds for cell in cells}
     gains = [
         f"{label}: {times[label, 1] / time:.2f}" for (label, n), time in times.items() if n == 2 and (label, 1) in times
     ]
@@ -130,61 +122,71 @@ def summary(cells: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def ratios_of(cells: list[dict[str, Any]]) -> Ratios:
+def sections(results: Results) -> dict[str, list[CellResult]]:
+    """Return the cells by title: a part for each suite, and for each kind of cell where a suite has several."""
+    parts: dict[str, list[CellResult]] = {}
+    for suite, title in TITLES.items():
+        cells = [cell for cell in results.cells.values() if cell.suite == suite]
+        kinds = list(dict.fromkeys(cell.kind for cell in cells))
+        for kind in kinds or [""]:
+            of_kind = [cell for cell in cells if cell.kind == kind]
+            parts[f"{title}: {kind}" if kind and len(kinds) > 1 else title] = of_kind
+    return parts
+
+
+def ratios_of(cells: list[CellResult]) -> Ratios:
     """Return what the picture shows of a suite."""
     ratios: dict[str, dict[int, tuple[float, float, float]]] = {}
     for cell in cells:
-        if best := best_ratio(cell):
-            ratios.setdefault(cell["label"], {})[cell["threads"]] = best
+        if best := cell.best_ratio:
+            ratios.setdefault(cell.label, {})[cell.threads] = best
     return ratios
 
 
-def report(results: dict[str, Any], picture: bool = False) -> str:
-    """Return the page for what the suites saved, by suite name; a suite that has not run is named."""
-    ceilings = results.get("ceilings")
-    newest = max((saved["machine"] for saved in results.values()), key=lambda machine: machine["date"])
-    lines = [HEAD.format(machine=about(newest))]
+def report(results: Results, picture: str | None = None) -> str:
+    """Return the page; `picture` is its file beside the page. A suite that has not run is named."""
+    runs = "\n\n".join(f"Commit {run['commit']}, {about(run)}" for run in results.runs)
+    lines = [HEAD.format(runs=runs)]
     if picture:
-        lines += [f"![{PICTURE_TEXT}]({PICTURE.name})", ""]
-    if ceilings:
-        lines += [
-            "## The machine's limits",
-            "",
-            "| threads | multiply-add, GFLOP/s | sgemm | L1, GB/s | L2 | L3 | memory |",
-            "|---" * 7 + "|",
-        ]
-        for threads, speeds in ceilings["threads"].items():
-            figures = (f"{speeds[name] / 1e9:.0f}" for name in ("multiply-add", "sgemm", "L1", "L2", "L3", "memory"))
-            lines.append(f"| {threads} | " + " | ".join(figures) + " |")
-        lines.append("")
-    for suite, title in TITLES.items():
+        lines += [f"![{PICTURE_TEXT}]({picture})", ""]
+    if results.speeds:
+        lines += machine_table(results)
+    for title, cells in sections(results).items():
         lines += [f"## {title}", ""]
-        if suite not in results:
+        if not cells:
             lines += ["Not run.", ""]
-            continue
-        saved = results[suite]
-        if saved["machine"]["date"][:10] != newest["date"][:10]:
-            lines += [f"Of another day: {about(saved['machine'])}", ""]
-        groups: dict[bool, list[dict[str, Any]]] = {}
-        for cell in saved["cells"]:  # those without peers have columns of their own
-            groups.setdefault(len(cell["results"]) == 1 or bool(peers_of(cell)), []).append(cell)
-        for cells in groups.values():
-            lines += [*table(cells, ceilings if any("flops" in cell["facts"] for cell in cells) else None), ""]
+        groups: dict[bool, list[CellResult]] = {}
+        for cell in cells:  # those without peers have columns of their own
+            groups.setdefault(len(cell.times) == 1 or bool(cell.peers), []).append(cell)
+        for group in groups.values():
+            lines += [*table(group, results), ""]
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Write the page, and the picture where it can be drawn."""
-    results = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
-    suites = {title: ratios_of(results[suite]["cells"]) for suite, title in TITLES.items() if suite in results}
-    picture = True
+def write(results: Results, page: Path = PAGE) -> None:
+    """Write the page, and the picture beside it where it can be drawn."""
+    picture: Path | None = page.with_suffix(".svg")
     try:
-        draw(suites, PICTURE)
+        draw({title: ratios_of(cells) for title, cells in sections(results).items()}, page.with_suffix(".svg"))
     except ImportError:
-        picture = False
-        print(f"matplotlib is not installed: {PAGE.name} is written without {PICTURE.name}", file=sys.stderr)
-    PAGE.write_text(report(results, picture))
-    print(f"wrote {PAGE.name}" + f" and {PICTURE.name}" * picture)
+        print(f"matplotlib is not installed: {page.name} is written without {page.stem}.svg", file=sys.stderr)
+        picture = None
+    page.write_text(report(results, picture.name if picture else None), encoding="utf-8")
+    print(f"wrote {page.name}" + (f" and {picture.name}" if picture else ""))
+
+
+def main() -> None:
+    """Write the page from the files that are named, or from the latest."""
+    parser = argparse.ArgumentParser(prog="python -m bench.report", description=write.__doc__)
+    parser.add_argument(
+        "files", type=Path, nargs="*", help=f"what pytest-benchmark saved; default: the latest in {STORAGE.name}/"
+    )
+    parser.add_argument("--output", type=Path, default=PAGE, help="the page; default: docs/benchmarks.md")
+    arguments = parser.parse_args()
+    try:
+        write(load(arguments.files or [latest()]), arguments.output)
+    except FileNotFoundError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

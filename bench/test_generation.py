@@ -1,6 +1,5 @@
 """Writing text with a language model of characters, one sequence: each is drawn among the 40 most probable.
 
-``python -m bench.test_generation [--seconds S | --quick]``. Why in one process: `fastlstm.benchmark.turns`.
 Ours is `LanguageModel.generate`, the peers are loops as their users write them, from a first character to the ids of
 all. What they draw is left to chance. So what is compared is the logits of a given text and the text that greedy
 choices give, and everything drawn must be among the most probable where it was drawn.
@@ -13,12 +12,13 @@ from typing import Any
 import numpy as np
 
 import fastlstm as fl
-from fastlstm.benchmark.contenders import OnnxRuntime, Torch, installed
+from fastlstm.benchmark.cells import OURS, Cell, Contender, Runner
+from fastlstm.benchmark.contenders import ONNX, TORCH
+from fastlstm.benchmark.peers import onnx_session
 from fastlstm.benchmark.problems import Problem, Shape
-from fastlstm.benchmark.turns import OURS, Cell, Contender
 from fastlstm.data.vocabulary import Vocabulary
 
-from .measure import main, run_suite, thread_counts
+from .cells import thread_counts
 from .onnx_models import language_step_model
 
 CHARACTERS = (*map(chr, range(32, 127)), "\n")
@@ -37,17 +37,12 @@ Step = Callable[[int, Any], tuple[np.ndarray, Any]]
 """From an id and a state, None at first, to the logits (V,) of the next id and the state."""
 
 
-def problem() -> Problem:
-    """Return the weights of the LSTM."""
-    return Problem(Shape(1, 1, E, H))
-
-
-def weights() -> dict[str, np.ndarray]:
-    """Return all weights by torch's names."""
+def weights(problem: Problem) -> dict[str, np.ndarray]:
+    """Return the weights of the LSTM of a problem and all others, by torch's names."""
     rng = np.random.default_rng(2)
     shapes = {"embedding.weight": (V, E), "output.weight": (V, H), "output.bias": (V,)}
     made = {name: np.float32(SPREADS[name]) * rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
-    return made | {f"lstm.{name}": value for name, value in problem().weights.items()}
+    return made | {f"lstm.{name}": value for name, value in problem.weights.items()}
 
 
 def logits_of(step: Step, ids: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -79,12 +74,12 @@ def compared(step: Step, drawn: list[int], chosen: list[int] | None = None) -> d
     }
 
 
-def ours(threads: int) -> Contender:
+def ours(problem: Problem, threads: int) -> Runner:
     """Call `LanguageModel.generate`."""
     fl.set_num_threads(threads)
     vocabulary = Vocabulary(CHARACTERS)
     model = fl.LanguageModel(vocabulary, embedding=E, hidden=H, layers=1)
-    model.load_state_dict(weights())
+    model.load_state_dict(weights(problem))
 
     def step(token: int, state: Any) -> tuple[np.ndarray, Any]:
         logits, state = model.step([token], model.start() if state is None else state)
@@ -96,61 +91,79 @@ def ours(threads: int) -> Contender:
     def read(text: str) -> dict[str, Any]:
         return compared(step, list(vocabulary.encode(text)), list(vocabulary.encode(write(method="greedy"))))
 
-    return Contender(OURS, partial(write, temperature=1.0, top_k=TOP_K), read)
+    return Runner(partial(write, temperature=1.0, top_k=TOP_K), read)
 
 
-def torchs(threads: int) -> list[Contender]:
-    """Step with ``nn.LSTMCell``, and with ``nn.LSTM`` on sequences of one step."""
+def torch_cell(problem: Problem, threads: int) -> Runner:
+    """Step with ``nn.LSTMCell``."""
+    import torch
+
+    cell = torch_loaded(torch.nn.LSTMCell(E, H), problem, "lstm", "_l0")
+
+    def advance(features: Any, state: Any) -> tuple[Any, Any]:
+        state = cell(features, state)
+        return state[0], state
+
+    return torch_loop(problem, threads, advance)
+
+
+def torch_layer(problem: Problem, threads: int) -> Runner:
+    """Step with ``nn.LSTM`` on sequences of one step."""
+    import torch
+
+    lstm = torch_loaded(torch.nn.LSTM(E, H), problem, "lstm")
+
+    def advance(features: Any, state: Any) -> tuple[Any, Any]:
+        hidden, state = lstm(features[None], state)
+        return hidden[0], state
+
+    return torch_loop(problem, threads, advance)
+
+
+def torch_loaded(module: Any, problem: Problem, prefix: str, suffix: str = "") -> Any:
+    """Return a module with the weights of that prefix."""
+    import torch
+
+    named = weights(problem)
+    module.load_state_dict({name: torch.from_numpy(named[f"{prefix}.{name}{suffix}"]) for name in module.state_dict()})
+    return module.eval()
+
+
+def torch_loop(problem: Problem, threads: int, advance: Callable[[Any, Any], tuple[Any, Any]]) -> Runner:
+    """Write a text: `advance` goes from features and a state to the hidden units and the state."""
     import torch
 
     torch.set_num_threads(threads)
-    named = {name: torch.from_numpy(value) for name, value in weights().items()}
+    embedding = torch_loaded(torch.nn.Embedding(V, E), problem, "embedding")
+    output = torch_loaded(torch.nn.Linear(H, V), problem, "output")
 
-    def loaded(module: Any, prefix: str, suffix: str = "") -> Any:
-        module.load_state_dict({name: named[f"{prefix}.{name}{suffix}"] for name in module.state_dict()})
-        return module.eval()
+    def step(token: Any, state: Any) -> tuple[Any, Any]:
+        hidden, state = advance(embedding(token), state)
+        return output(hidden), state
 
-    embedding = loaded(torch.nn.Embedding(V, E), "embedding")
-    cell = loaded(torch.nn.LSTMCell(E, H), "lstm", "_l0")
-    lstm = loaded(torch.nn.LSTM(E, H), "lstm")
-    output = loaded(torch.nn.Linear(H, V), "output")
+    def call() -> list[int]:
+        with torch.inference_mode():
+            token, state, drawn = torch.tensor([FIRST]), None, []
+            for _ in range(TOKENS):
+                logits, state = step(token, state)
+                best, ids = torch.topk(logits[0], TOP_K)
+                token = ids[torch.multinomial(torch.softmax(best, dim=-1), 1)]
+                drawn.append(token)
+            return torch.cat(drawn).tolist()
 
-    def cell_step(token: Any, state: Any) -> tuple[Any, Any]:
-        state = cell(embedding(token), state)
-        return output(state[0]), state
+    def row_step(token: int, state: Any) -> tuple[np.ndarray, Any]:
+        with torch.inference_mode():
+            logits, state = step(torch.tensor([token]), state)
+        return logits[0].numpy(), state
 
-    def lstm_step(token: Any, state: Any) -> tuple[Any, Any]:
-        hidden, state = lstm(embedding(token)[None], state)
-        return output(hidden[0]), state
-
-    def contender(name: str, step: Any) -> Contender:
-        def call() -> list[int]:
-            with torch.inference_mode():
-                token, state, drawn = torch.tensor([FIRST]), None, []
-                for _ in range(TOKENS):
-                    logits, state = step(token, state)
-                    best, ids = torch.topk(logits[0], TOP_K)
-                    token = ids[torch.multinomial(torch.softmax(best, dim=-1), 1)]
-                    drawn.append(token)
-                return torch.cat(drawn).tolist()
-
-        def row_step(token: int, state: Any) -> tuple[np.ndarray, Any]:
-            with torch.inference_mode():
-                logits, state = step(torch.tensor([token]), state)
-            return logits[0].numpy(), state
-
-        return Contender(name, call, partial(compared, row_step))
-
-    return [contender("torch LSTMCell", cell_step), contender("torch nn.LSTM", lstm_step)]
+    return Runner(call, partial(compared, row_step))
 
 
-def onnx(threads: int) -> Contender:
+def onnx(problem: Problem, threads: int) -> Runner:
     """Run a model of one step, its state going in and coming out, and draw with NumPy."""
-    named = weights()
+    named = weights(problem)
     output = {"output": named["output.weight"].T.copy(), "bias": named["output.bias"]}
-    session = OnnxRuntime.session(
-        language_step_model(problem(), {"embedding": named["embedding.weight"]} | output), threads
-    )
+    session = onnx_session(language_step_model(problem, {"embedding": named["embedding.weight"]} | output), threads)
     rng, zeros = np.random.default_rng(), np.zeros((1, 1, H), np.float32)
 
     def step(token: int, state: Any) -> tuple[np.ndarray, Any]:
@@ -169,31 +182,24 @@ def onnx(threads: int) -> Contender:
             drawn.append(token)
         return drawn
 
-    return Contender("onnxruntime", call, partial(compared, step))
+    return Runner(call, partial(compared, step))
 
 
-def contenders(threads: int) -> list[Contender]:
-    """Return all that are installed, ours first."""
-    made = [ours(threads)]
-    if installed(Torch):
-        made += torchs(threads)
-    if installed(OnnxRuntime):
-        made.append(onnx(threads))
-    return made
+CONTENDERS = (
+    Contender(OURS, ours),
+    Contender("torch cell", torch_cell, TORCH),
+    Contender("torch layer", torch_layer, TORCH),
+    Contender("onnxruntime", onnx, ONNX),
+)
 
 
-def cells() -> Iterator[Cell]:
-    """Yield the cells."""
+def cells(tiny: bool) -> Iterator[Cell]:
     read = 4 * H * (E + H) + V * H  # weights that a step reads: all but the embedding's
-    facts = {"flops": 2.0 * read * TOKENS, "recurrent_bytes": 4 * read, "passes": TOKENS, "tokens": TOKENS}
-    for threads in thread_counts():
-        label = f"characters: V={V}, E={E}, H={H}, N=1, top-k {TOP_K}, {TOKENS} written"
-        yield Cell(label, threads, partial(contenders, threads), checks=1, facts=facts)
+    facts = {"flops": 2.0 * read * TOKENS, "weight_bytes": 4 * read * TOKENS, "tokens": TOKENS}
+    label = f"characters: V={V}, E={E}, H={H}, N=1, top-k {TOP_K}, {TOKENS} written"
+    for threads in thread_counts()[: 1 if tiny else None]:
+        yield Cell(label, threads, lambda: Problem(Shape(1, 1, E, H)), CONTENDERS, checks=1, facts=facts)
 
 
-def test_generation():
-    assert run_suite("generation", cells())
-
-
-if __name__ == "__main__":
-    main("generation", cells)
+def test_generation(time_contender):
+    time_contender()

@@ -1,50 +1,36 @@
-"""Whole sequences, no gradients: every shape, on one core and on two; and inputs that make sums denormal or saturate.
-
-``python -m bench.test_inference [--seconds S | --quick]``. Why in one process: `fastlstm.benchmark.turns`.
-"""
+"""Whole sequences, no gradients: every shape, on one core and on two; and inputs that make sums denormal or large."""
 
 from collections.abc import Iterator
-from functools import partial
 
 import numpy as np
 
-from fastlstm.benchmark.contenders import FastLSTM
+from fastlstm.benchmark import ours
+from fastlstm.benchmark.cells import OURS, Cell, Contender, Runner
 from fastlstm.benchmark.problems import Problem, Shape
-from fastlstm.benchmark.turns import OURS, Cell, Contender
 
-from .contenders import contenders
-from .measure import main, run_suite, thread_counts
-from .shapes import SHAPES
-
-SCALED = Shape(32, 100, 128, 128)
+from .cells import recurrent_cells, shapes
 
 
-def scaled() -> list[Contender]:
-    """Return ourselves on normal inputs, tiny ones and large ones: three times the same arithmetic."""
-    made = []
-    for name, scale in ((OURS, 1.0), ("inputs and weights times 1e-38", 1e-38), ("inputs times 1e4", 1e4)):
-        problem = Problem(SCALED)
-        problem.x *= np.float32(scale)
-        if scale < 1.0:
-            problem.weights = {key: value * np.float32(scale) for key, value in problem.weights.items()}
-        [contender] = FastLSTM.inference(problem, 1, name)
-        made.append(Contender(name, contender.call))
-    return made
+def scaled(problem: Problem, threads: int, inputs: float, weights: float = 1.0) -> Runner:
+    """Run ours with larger or smaller numbers: the same arithmetic, other outputs."""
+    other = Problem(problem.shape)
+    other.x *= np.float32(inputs)
+    other.weights = {key: value * np.float32(weights) for key, value in other.weights.items()}
+    return Runner(ours.inference(other, threads).call)
 
 
-def cells() -> Iterator[Cell]:
-    """Yield the cells."""
-    for threads in thread_counts():
-        for shape in SHAPES:
-            make = partial(lambda shape, threads: contenders("inference", Problem(shape), threads), shape, threads)
-            facts = {"flops": shape.flops, "recurrent_bytes": shape.recurrent_bytes, "passes": shape.passes}
-            yield Cell(str(shape), threads, make, facts=facts)
-    yield Cell(f"{SCALED} scaled", 1, scaled)
+SCALED = (
+    Contender(OURS, ours.inference),
+    Contender(f"{OURS}, inputs and weights times 1e-38", lambda *given: scaled(*given, 1e-38, 1e-38)),
+    Contender(f"{OURS}, inputs times 1e4", lambda *given: scaled(*given, 1e4)),
+)
 
 
-def test_inference():
-    assert run_suite("inference", cells())
+def cells(tiny: bool) -> Iterator[Cell]:
+    yield from recurrent_cells("inference", shapes(tiny), products=1)
+    shape = Shape(3, 7, 5, 9) if tiny else Shape(32, 100, 128, 128)
+    yield Cell(f"{shape}, scaled", 1, lambda: Problem(shape), SCALED)
 
 
-if __name__ == "__main__":
-    main("inference", cells)
+def test_inference(time_contender):
+    time_contender()

@@ -1,25 +1,23 @@
 """Training a language model, truncated BPTT with Adam and clipping: characters and words, beside the same in torch.
 
 The curves of the first losses are compared before anything is timed.
-``python -m bench.test_language_model [--seconds S | --quick]``. Why in one process: `fastlstm.benchmark.turns`.
 """
 
 from collections.abc import Iterator
-from functools import partial
 from itertools import cycle
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import fastlstm as fl
-from fastlstm.benchmark.contenders import Torch, installed
-from fastlstm.benchmark.turns import OURS, Cell, Contender
+from fastlstm.benchmark.cells import OURS, Cell, Contender, Runner
+from fastlstm.benchmark.contenders import TORCH
 from fastlstm.data.windows import Windows
-from fastlstm.layers import Run
+from fastlstm.layers import PassContext
 from fastlstm.models.language_network import LanguageNetwork
 from fastlstm.models.language_options import LanguageModelOptions
 
-from .measure import main, run_suite, thread_counts
+from .cells import thread_counts
 
 RATE, CLIP, EPSILON = 1e-3, 1.0, 1e-8
 COMPARED = 6
@@ -59,12 +57,13 @@ MODELS = [
     Model("characters: V=96, E=64, H=512, N=32, T=64", 96, 64, 512, 1, 32, 64),
     Model("words: V=10000, E=H=256, 2 layers, N=20, T=35", 10_000, 256, 256, 2, 20, 35),
 ]
+TINY = [Model("tiny: V=20, E=6, H=8, 2 layers, N=3, T=5", 20, 6, 8, 2, 3, 5)]
 
 
-def ours(model: Model, threads: int) -> Contender:
+def ours(model: Model, threads: int) -> Runner:
     """Take one step as our training loop does."""
     fl.set_num_threads(threads)
-    network, windows, run = model.network(), model.windows(), Run(training=True)
+    network, windows, run = model.network(), model.windows(), PassContext(training=True)
     optimizer = fl.optimizers.Adam(RATE, epsilon=EPSILON, clipnorm=CLIP)
     params, state = network.params, None
 
@@ -77,10 +76,10 @@ def ours(model: Model, threads: int) -> Contender:
         network.changed()
         return loss
 
-    return Contender(OURS, call, lambda loss: {"loss": loss})
+    return Runner(call, lambda loss: {"loss": loss})
 
 
-def torchs(model: Model, threads: int) -> Contender:
+def in_torch(model: Model, threads: int) -> Runner:
     """Take one step as torch's users write it."""
     import torch
     from torch.nn.functional import cross_entropy
@@ -109,25 +108,26 @@ def torchs(model: Model, threads: int) -> Contender:
         state = tuple(part.detach() for part in after)
         return loss.item()
 
-    return Contender("torch", call, lambda loss: {"loss": loss})
+    return Runner(call, lambda loss: {"loss": loss})
 
 
-def contenders(model: Model, threads: int) -> list[Contender]:
-    """Return ourselves and torch, where it is installed."""
-    return [ours(model, threads)] + [torchs(model, threads)] * installed(Torch)
+CONTENDERS = (Contender(OURS, ours), Contender("torch", in_torch, TORCH))
 
 
-def cells() -> Iterator[Cell]:
-    """Yield the cells."""
+def cells(tiny: bool) -> Iterator[Cell]:
     for threads in thread_counts():
-        for model in MODELS:
+        for model in TINY if tiny else MODELS:
             facts = {"flops": model.flops, "tokens": model.N * model.T}
-            yield Cell(model.label, threads, partial(contenders, model, threads), 1e-3, COMPARED, facts)
+            yield Cell(
+                model.label,
+                threads,
+                lambda model=model: model,
+                CONTENDERS,
+                tolerance=1e-3,
+                checks=COMPARED,
+                facts=facts,
+            )
 
 
-def test_language_model():
-    assert run_suite("language_model", cells())
-
-
-if __name__ == "__main__":
-    main("language_model", cells)
+def test_language_model(time_contender):
+    time_contender()

@@ -1,24 +1,24 @@
 """From a fresh process to the first result of an LSTM: with nothing compiled, and with a filled cache; and the peers.
 
-``python -m bench.test_startup [--seconds S | --quick]``. Each call is a process of its own: start-up is what is timed.
+Each call is a process of its own: start-up is what is timed.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from fastlstm.benchmark.contenders import OnnxRuntime, Torch, installed
+from fastlstm.benchmark.cells import OURS, Cell, Contender, Runner
+from fastlstm.benchmark.contenders import ONNX, TORCH
 from fastlstm.benchmark.onnx_models import sequence_model
 from fastlstm.benchmark.problems import Problem, Shape
-from fastlstm.benchmark.turns import OURS, Cell, Contender
-
-from .measure import main, run_suite
 
 SHAPE = Shape(1, 100, 64, 64)
 _COMMON = """
@@ -60,43 +60,59 @@ def process(program: str, folder: str, cache: str | None = None) -> tuple[float,
     return float(printed), seconds
 
 
-def first_results() -> list[Contender]:
-    """Return all contenders, ours with a filled cache first."""
-    held = tempfile.TemporaryDirectory(prefix="fastlstm-bench-")  # goes when the contenders go
-    folder, problem = held.name, Problem(SHAPE)
-    warm = os.path.join(folder, "warm")
-    np.savez(os.path.join(folder, "problem.npz"), x=problem.x, **problem.weights)
+class Folder:
+    """The files that the processes read; they are removed when the last contender is."""
 
-    def cold() -> float:
-        with tempfile.TemporaryDirectory(dir=held.name) as empty:
-            return process(_OURS, folder, empty)[0]
-
-    def racer(name: str, *what: str) -> Contender:
-        return Contender(
-            name, lambda: process(*what)[0], lambda y: {"sum": y}, turn=lambda seconds, warm: [process(*what)[1]]
-        )
-
-    process(_OURS, folder, warm)  # fills the cache
-    racers = [
-        racer(OURS, _OURS, folder, warm),
-        Contender(f"{OURS}, nothing compiled", cold, lambda y: {"sum": y}, once=True),
-    ]
-    if installed(Torch):
-        racers.append(racer("torch", _TORCH, folder))
-    if installed(OnnxRuntime):
-        Path(folder, "model.onnx").write_bytes(sequence_model(problem))
-        racers.append(racer("onnxruntime", _ONNX, folder))
-    return racers
+    def __init__(self) -> None:
+        self.path, self.problem = tempfile.mkdtemp(prefix="fastlstm-bench-"), Problem(SHAPE)
+        weakref.finalize(self, shutil.rmtree, self.path)
+        np.savez(os.path.join(self.path, "problem.npz"), x=self.problem.x, **self.problem.weights)
 
 
-def cells() -> Iterator[Cell]:
-    """Yield the one cell: a fresh process reads its threads from its environment, and this needs no second one."""
-    yield Cell(f"fresh process to first result, {SHAPE}", 1, first_results, checks=1)
+def runner(folder: Folder, program: str, cache: str | None = None) -> Runner:
+    """Run a program in fresh processes, which say themselves how long they took."""
+    return Runner(
+        lambda: process(program, folder.path, cache)[0],
+        lambda y: {"sum": y},
+        repeat=lambda seconds, warm: [process(program, folder.path, cache)[1]],
+    )
 
 
-def test_startup():
-    assert run_suite("startup", cells())
+def compiled(folder: Folder, threads: int) -> Runner:
+    """Run ours with a filled cache."""
+    warm = os.path.join(folder.path, "warm")
+    process(_OURS, folder.path, warm)  # fills it
+    return runner(folder, _OURS, warm)
 
 
-if __name__ == "__main__":
-    main("startup", cells)
+def nothing_compiled(folder: Folder, threads: int) -> Runner:
+    """Run ours with an empty cache."""
+    return runner(folder, _OURS, tempfile.mkdtemp(dir=folder.path))
+
+
+def in_torch(folder: Folder, threads: int) -> Runner:
+    """Run torch."""
+    return runner(folder, _TORCH)
+
+
+def in_onnxruntime(folder: Folder, threads: int) -> Runner:
+    """Run ONNX Runtime."""
+    Path(folder.path, "model.onnx").write_bytes(sequence_model(folder.problem))
+    return runner(folder, _ONNX)
+
+
+CONTENDERS = (
+    Contender(OURS, compiled),
+    Contender(f"{OURS}, nothing compiled", nothing_compiled, once=True),
+    Contender("torch", in_torch, TORCH),
+    Contender("onnxruntime", in_onnxruntime, ONNX),
+)
+
+
+def cells(tiny: bool) -> Iterator[Cell]:
+    """Yield one cell: a fresh process reads its threads from its environment, and this needs no second one."""
+    yield Cell(f"fresh process to first result, {SHAPE}", 1, Folder, CONTENDERS, checks=1)
+
+
+def test_startup(time_contender):
+    time_contender()

@@ -1,33 +1,24 @@
-"""One step of one sequence, the state carried from call to call: H = D from 64 to 1024, on one core and on two.
-
-``python -m bench.test_streaming [--seconds S | --quick]``. Why in one process: `fastlstm.benchmark.turns`.
-"""
+"""One step of one sequence, the state carried from call to call: H = D from 8 to 1024, on one core and on two."""
 
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import replace
 
-from fastlstm.benchmark.problems import Problem, Shape
-from fastlstm.benchmark.turns import Cell
+from fastlstm.benchmark.cells import Cell
+from fastlstm.benchmark.problems import Shape
 
-from .contenders import contenders
-from .measure import main, run_suite, thread_counts
-from .shapes import STREAMED
+from .cells import recurrent_cells
 
-
-def cells() -> Iterator[Cell]:
-    """Yield the cells."""
-    for threads in thread_counts():
-        for units in STREAMED:
-            shape = Shape(1, 1, units, units)
-            make = partial(lambda shape, threads: contenders("streaming", Problem(shape), threads), shape, threads)
-            # a step reads the input weights too: with D = H, as many again
-            facts = {"flops": shape.flops, "recurrent_bytes": 2 * shape.recurrent_bytes, "passes": 1}
-            yield Cell(f"D = H = {units}", threads, make, checks=5, facts=facts)
+UNITS = [8, 64, 128, 256, 512, 1024]
+"""With 8 there is next to nothing to compute: what is left is the price of a call."""
 
 
-def test_streaming():
-    assert run_suite("streaming", cells())
+def cells(tiny: bool) -> Iterator[Cell]:
+    steps = [Shape(1, 1, units, units) for units in ([8, 24] if tiny else UNITS)]
+    for cell in recurrent_cells("streaming", steps, products=1, checks=5):
+        # a step reads the input weights too: with D = H, as many again
+        facts = cell.facts | {"weight_bytes": 2 * cell.facts["weight_bytes"]}
+        yield replace(cell, label=f"D = H = {cell.label.split(',')[-1]}", facts=facts)
 
 
-if __name__ == "__main__":
-    main("streaming", cells)
+def test_streaming(time_contender):
+    time_contender()

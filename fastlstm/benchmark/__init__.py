@@ -1,1 +1,1 @@
-"""Floor 6: us beside our peers, outputs compared, then timed in turn: for `fastlstm bench`, and for `bench/`."""
+"""Floor 6: fastlstm beside its peers, outputs compared, then timed: for `fastlstm bench`, and for `bench/`."""

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from ..threads import usable_cores
+
 __all__ = ["about", "machine", "on_threads", "sgemm"]
 
 _LIBRARIES = ("numpy", "numba", "llvmlite", "torch", "onnxruntime", "openvino", "jax")
@@ -30,7 +32,7 @@ def machine() -> dict[str, Any]:
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _LIBRARIES},
     }

@@ -1,30 +1,44 @@
-"""A problem as an ONNX model: one LSTM node a layer, its shapes fixed, which is what runtimes optimise best for."""
+"""A problem as an ONNX model: one node a layer, its shapes fixed, which is what runtimes optimise best for."""
 
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .problems import Problem
+from .problems import STATES, Problem
 
-__all__ = ["sequence_model", "serialized", "step_model"]
+__all__ = ["recurrent_node", "sequence_model", "serialized", "step_model"]
 
 Shapes: TypeAlias = dict[str, tuple[int, ...]]
 
-_GATES = (0, 3, 1, 2)
-"""ONNX keeps i, o, f, c where we have i, f, g, o."""
+_GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
+"""Places of ONNX's gates in torch's order: i, o, f, c in i, f, g, o; z, r, h in r, z, n."""
+_ATTRIBUTES: dict[str, dict[str, int]] = {"GRU": {"linear_before_reset": 1}}
+"""What makes ONNX's cell the one of torch: its GRU resets after the recurrent product."""
 
 
 def _operands(problem: Problem, layer: int) -> dict[str, NDArray[Any]]:
     """Return W, R and B of a layer, by name."""
     suffixes = ("", "_reverse")[: problem.shape.directions]
+    order = _GATES[problem.shape.kind]
 
     def gathered(name: str) -> NDArray[Any]:
         values = [problem.weights[f"{name}_l{layer}{suffix}"] for suffix in suffixes]
-        return np.stack([np.concatenate([np.split(value, 4)[gate] for gate in _GATES]) for value in values])
+        return np.stack([np.concatenate([np.split(value, len(order))[gate] for gate in order]) for value in values])
 
     bias = np.concatenate([gathered("bias_ih"), gathered("bias_hh")], axis=1)
     return {f"W{layer}": gathered("weight_ih"), f"R{layer}": gathered("weight_hh"), f"B{layer}": bias}
+
+
+def recurrent_node(problem: Problem, layer: int, inputs: list[str], outputs: list[str]) -> Any:
+    """Return the node of a layer: `inputs` are x and what follows the weights, "" for what is left out."""
+    from onnx import helper
+
+    shape = problem.shape
+    operands = [inputs[0], f"W{layer}", f"R{layer}", f"B{layer}", *inputs[1:]]
+    direction = "forward" if shape.directions == 1 else "bidirectional"
+    more = _ATTRIBUTES.get(shape.kind, {})
+    return helper.make_node(shape.kind, operands, outputs, hidden_size=shape.H, direction=direction, **more)
 
 
 def serialized(
@@ -38,7 +52,7 @@ def serialized(
         tensors |= _operands(problem, layer)
     graph = helper.make_graph(
         nodes,
-        "lstm",
+        problem.shape.kind,
         [
             helper.make_tensor_value_info(name, TensorProto.INT64 if name == "ids" else TensorProto.FLOAT, shape)
             for name, shape in inputs.items()
@@ -55,13 +69,11 @@ def sequence_model(problem: Problem) -> bytes:
     """Return a model from x (T, N, D) to y (T, directions, N, H), time-major as ONNX has it."""
     from onnx import helper
 
-    N, T, D, H, layers, directions = problem.shape
-    direction = "forward" if directions == 1 else "bidirectional"
+    N, T, D, H, layers, directions, _ = problem.shape
     nodes, source = [], "x"
     for layer in range(layers):
-        inputs = [source, f"W{layer}", f"R{layer}", f"B{layer}"]
         target = "y" if layer == layers - 1 else f"y{layer}"
-        nodes.append(helper.make_node("LSTM", inputs, [target], hidden_size=H, direction=direction))
+        nodes.append(recurrent_node(problem, layer, [source], [target]))
         if target != "y":  # (T, directions, N, H) to (T, N, directions * H)
             nodes.append(helper.make_node("Transpose", [target], [f"t{layer}"], perm=[0, 2, 1, 3]))
             source = f"x{layer + 1}"
@@ -71,10 +83,11 @@ def sequence_model(problem: Problem) -> bytes:
 
 
 def step_model(problem: Problem) -> bytes:
-    """Return a model of one step: x (1, N, D) and the state h, c (1, N, H) to the state after it."""
-    from onnx import helper
-
-    N, _, D, H, _, _ = problem.shape
-    node = helper.make_node("LSTM", ["x", "W0", "R0", "B0", "", "h", "c"], ["", "h1", "c1"], hidden_size=H)
-    state = (1, N, H)
-    return serialized(problem, [node], {"x": (1, N, D), "h": state, "c": state}, {"h1": state, "c1": state}, {})
+    """Return a model of one step: x (1, N, D) and the state, h and c (1, N, H), to the state after it: h1 and c1."""
+    shape = problem.shape
+    states = list(STATES[shape.kind])
+    after = [f"{name}1" for name in states]
+    node = recurrent_node(problem, 0, ["x", "", *states], ["", *after])
+    size: tuple[int, ...] = (1, shape.N, shape.H)
+    inputs: Shapes = {"x": (1, shape.N, shape.D)}
+    return serialized(problem, [node], inputs | dict.fromkeys(states, size), dict.fromkeys(after, size), {})

@@ -1,11 +1,16 @@
-"""The problems that contenders are timed on: shapes, and the arrays that all of them get alike."""
+"""The problems that contenders solve: shapes, and the arrays that all of them get alike."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Problem", "Shape"]
+__all__ = ["GATES", "STATES", "Problem", "Shape"]
+
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+"""Gates of each kind of cell; the names are torch's and ONNX's."""
+STATES = {"LSTM": "hc", "GRU": "h", "RNN": "h"}
+"""Names of the arrays of each kind's state."""
 
 
 class Shape(NamedTuple):
@@ -17,10 +22,16 @@ class Shape(NamedTuple):
     H: int
     layers: int = 1
     directions: int = 1
+    kind: str = "LSTM"
 
     def __str__(self) -> str:
         words = "" if self.layers == 1 else f", {self.layers} layers"
         return ",".join(map(str, self[:4])) + words + ("" if self.directions == 1 else ", both directions")
+
+    @property
+    def rows(self) -> int:
+        """Rows of a weight matrix: the gates of all units."""
+        return GATES[self.kind] * self.H
 
     def features_of(self, layer: int) -> int:
         """Return how many features `layer` reads."""
@@ -30,12 +41,12 @@ class Shape(NamedTuple):
     def flops(self) -> float:
         """Multiplications and additions of the forward products; training has three times as many."""
         inputs = sum(self.features_of(layer) + self.H for layer in range(self.layers))
-        return 2.0 * self.N * self.T * 4 * self.H * self.directions * inputs
+        return 2.0 * self.N * self.T * self.rows * self.directions * inputs
 
     @property
     def recurrent_bytes(self) -> int:
         """Size of the float32 recurrent weights of one layer and direction: every step reads them all."""
-        return 4 * 4 * self.H * self.H
+        return 4 * self.rows * self.H
 
     @property
     def passes(self) -> int:
@@ -55,7 +66,7 @@ class Problem:
             columns = {"weight_ih": (shape.features_of(layer),), "weight_hh": (shape.H,), "bias_ih": (), "bias_hh": ()}
             for suffix in ("", "_reverse")[: shape.directions]:
                 for name, more in columns.items():
-                    values = rng.uniform(-bound, bound, (4 * shape.H, *more))
+                    values = rng.uniform(-bound, bound, (shape.rows, *more))
                     self.weights[f"{name}_l{layer}{suffix}"] = values.astype(np.float32)
         self.x = rng.standard_normal((shape.N, shape.T, shape.D), dtype=np.float32)
         self.dy = rng.standard_normal((shape.N, shape.T, shape.directions * shape.H), dtype=np.float32)

@@ -4,16 +4,19 @@ The long version is `bench/`, in the sources of this project.
 """
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from ..kernels.team import get_num_threads, set_num_threads
-from .contenders import LIBRARIES, FastLSTM, contenders, missing
+from .cells import OURS, Cell
+from .compare import prepare
+from .contenders import TASKS, contenders, missing
+from .interleaved import summary, time_interleaved
 from .machine import about, machine, on_threads
+from .ours import get_num_threads, set_num_threads
 from .problems import Problem, Shape
-from .turns import OURS, Cell, Contender, time_cells
 
 __all__ = ["clock", "show"]
 
@@ -25,10 +28,12 @@ NOTES = (
     "of sgemm: our operations a second over those of a large product in NumPy's BLAS on as many cores.",
 )
 RATIO = (
-    "ratio: the fastest peer's time over ours, the median of rounds that they took in turn; above 1 we are faster. "
+    "ratio: the fastest peer's time over ours, the median of rounds in which each ran; above 1 we are faster. "
     "All outputs were compared before."
 )
-TASKS = {"inference": "infer", "training": "train", "streaming": "stream"}
+WORDS = {"inference": "infer", "training": "train", "streaming": "stream"}
+MIN_SECONDS = 0.05
+"""Of timing, for a cell that has spent its share on making and comparing."""
 NARROW = {"onnxruntime": "onnx\nruntime", "GFLOP/s": "GFLOP\n/s", "of sgemm": "of\nsgemm"}
 """Parted names: the table fits into 80 columns."""
 MISSING = """Not installed, so not timed: {}. pip install 'fastlstm[bench]' brings what is missing.
@@ -36,30 +41,47 @@ MISSING = """Not installed, so not timed: {}. pip install 'fastlstm[bench]' brin
 
 
 def cells(counts: Iterable[int]) -> Iterator[Cell]:
-    """Yield the lines of the table; each shape on all thread counts, one after the other."""
+    """Yield the lines of the table; each shape on all thread counts, one after the other.
+
+    Of the ways that we have, the fastest takes part; of a peer's, all.
+    """
     tasks = (("inference", 1, 1e-4, SHAPES), ("training", 3, 1e-3, SHAPES), ("streaming", 1, 1e-4, STREAMED))
     for task, products, tolerance, shapes in tasks:
+        ours, *others = contenders(task, tasks=TASKS)
+        taking_part = (ours, *(other for other in others if not other.name.startswith(OURS)))
         for shape in shapes:
             for threads in counts:
                 facts = {"task": task, "shape": shape, "flops": products * shape.flops}
-                yield Cell(f"{task} {shape}", threads, partial(racers, task, shape, threads), tolerance, facts=facts)
-
-
-def racers(task: str, shape: Shape, threads: int) -> list[Contender]:
-    """Return ours, the fastest way of those we have, and all peers."""
-    ours, *others = contenders(task, Problem(shape), threads, LIBRARIES)
-    return [ours, *(peer for peer in others if not peer.name.startswith(OURS))]
+                label, problem = f"{task} {shape}", partial(Problem, shape)
+                yield Cell(label, threads, problem, taking_part, tolerance=tolerance, facts=facts)
 
 
 def compile_kernels(todo: Iterable[Cell]) -> None:
     """Call ours once in every way that will be timed: compiling takes seconds, and belongs to no cell."""
     for cell in todo:
-        getattr(FastLSTM, cell.facts["task"])(Problem(cell.facts["shape"]), cell.threads)[0].call()
+        cell.contenders[0].make(cell.problem(), cell.threads).call()
 
 
 def peers() -> list[str]:
     """Return the peers that take part."""
-    return [library.needs[0] for library in LIBRARIES if library is not FastLSTM and not missing(library)]
+    rows = [contender for row in TASKS.values() for contender in row if contender.packages and not contender.missing]
+    return list(dict.fromkeys(contender.packages[0] for contender in rows))
+
+
+def time_cell(cell: Cell, seconds: float) -> dict[str, Any]:
+    """Compare and time one cell; making and comparing count among its seconds.
+
+    Raises
+    ------
+    DifferentOutputError
+        A peer computes something else than we do.
+    """
+    end = time.perf_counter() + seconds
+    prepared = prepare(cell)
+    for error in prepared.errors.values():
+        raise error
+    times = time_interleaved(prepared, max(MIN_SECONDS, end - time.perf_counter()))
+    return {"threads": cell.threads, "facts": cell.facts, "results": summary(times)}
 
 
 def row(record: dict[str, Any], peers: list[str], sgemm: float) -> list[str]:
@@ -72,7 +94,7 @@ def row(record: dict[str, Any], peers: list[str], sgemm: float) -> list[str]:
             best[peer] = min(ways, key=lambda result: result["ratio"][1])
     seconds = results[OURS]["seconds"][1]
     speed = facts["flops"] / seconds
-    line = [TASKS[facts["task"]], str(facts["shape"]), str(record["threads"]), clock(seconds)]
+    line = [WORDS[facts["task"]], str(facts["shape"]), str(record["threads"]), clock(seconds)]
     line += [clock(best[peer]["seconds"][1]) if peer in best else "-" for peer in peers]
     line += [f"{min(result['ratio'][1] for result in best.values()):.2f}" if best else "-"] * bool(peers)
     return [*line, f"{speed / 1e9:.1f}", f"{speed / sgemm:.0%}"]
@@ -114,14 +136,15 @@ def show(seconds: float) -> None:
         with _lines(head(taking_part)) as print_line, _progress(len(todo)) as advance:
             compile_kernels(todo)
             sgemm = {threads: float(on_threads("fastlstm.benchmark.machine", threads)) for threads in counts}
-            for record in time_cells(todo, seconds):
+            end = time.monotonic() + seconds
+            for place, cell in enumerate(todo):  # each gets an equal share of the time that is left
+                record = time_cell(cell, (end - time.monotonic()) / (len(todo) - place))
                 print_line(row(record, taking_part, sgemm[record["threads"]]))
                 advance()
     finally:
         set_num_threads(before)
     print("\n".join([*NOTES, *[RATIO] * bool(taking_part)]))
-    absent = [name for library in LIBRARIES for name in missing(library)]
-    if absent:
+    if absent := missing(TASKS):
         print(MISSING.format(", ".join(absent)))
 
 

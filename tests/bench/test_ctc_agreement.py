@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.ctc_agreement import POINTS, judge, log_probs, matrices, prefix_search, table, total
-from tests.decode import naive_ctc as naive
+from tests.naive import ctc as naive
 
 
 @pytest.mark.parametrize("frames", range(7))

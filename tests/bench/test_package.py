@@ -11,7 +11,7 @@ import fastlstm
 ROOT = Path(__file__).parent.parent.parent
 
 
-@pytest.mark.parametrize("program", ["import bench, fastlstm", "import bench.sampling, fastlstm"])
+@pytest.mark.parametrize("program", ["import bench, fastlstm", "import bench.report, fastlstm"])
 def test_the_benchmarks_leave_the_sources_beside_them_alone(program):
     """`python -c` and `python -m` put the working directory first on the path: a checkout without compiled decoders."""
     done = subprocess.run(

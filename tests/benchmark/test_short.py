@@ -4,36 +4,41 @@ import re
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from fastlstm import cli
-from fastlstm.benchmark import contenders, short
+from fastlstm.benchmark import ours, short
+from fastlstm.benchmark.cells import OURS, Contender, Runner
 from fastlstm.benchmark.problems import Shape
-from fastlstm.benchmark.turns import Contender
-from fastlstm.kernels.team import get_num_threads, set_num_threads
+from fastlstm.benchmark.short import get_num_threads, set_num_threads
 
 
 class Peer:
     """Ours under another name, its output times `factor`, its work done `times` times."""
 
-    needs = ("numpy",)
     factor, times = 1.0, 1
 
     @classmethod
     def inference(cls, problem, threads):
-        [ours] = contenders.FastLSTM.inference(problem, threads)
+        runner = ours.inference(problem, threads)
 
         def call():
             for _ in range(cls.times):
-                y = ours.call()
+                y = runner.call()
             return y
 
-        return [Contender("numpy", call, lambda y: {"y": cls.factor * y})]
+        return Runner(call, lambda y: {"y": cls.factor * y})
 
 
-class Absent:
-    needs = ("no_such_library", "numpy")
+OURS_ALONE = {
+    "inference": (Contender(OURS, ours.inference),),
+    "training": (Contender(OURS, ours.training),),
+    "streaming": (Contender(OURS, ours.stream_step),),
+}
+WITH_PEER = OURS_ALONE | {"inference": (*OURS_ALONE["inference"], Contender("numpy", Peer.inference, ("numpy",)))}
+ABSENT = OURS_ALONE | {
+    "inference": (*OURS_ALONE["inference"], Contender("absent", Peer.inference, ("no_such_library", "numpy")))
+}
 
 
 @pytest.fixture
@@ -43,17 +48,15 @@ def run(monkeypatch, capsys):
     monkeypatch.setattr(short, "STREAMED", (Shape(1, 1, 8, 8),))
     monkeypatch.setattr(short, "on_threads", lambda module, threads: "1e9")
 
-    def call(*arguments, libraries=(contenders.FastLSTM, Peer)):
-        monkeypatch.setattr(short, "LIBRARIES", libraries)
+    def call(*arguments, tasks=WITH_PEER):
+        monkeypatch.setattr(short, "TASKS", tasks)
         monkeypatch.setattr(sys, "argv", ["fastlstm", "bench", "--seconds", "1", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
             cli.main()
         out, err = capsys.readouterr()
         return end.value.code or 0, out, err
 
-    before = get_num_threads()
-    yield call
-    set_num_threads(before)
+    return call
 
 
 def lines_of(out):
@@ -86,7 +89,7 @@ def test_a_line_has_the_speed_and_the_fastest_way_of_each_peer():
     def result(seconds):
         return {"seconds": [0, seconds, 9], "ratio": [0, seconds / 1e-3, 9]}
 
-    names = {"fastlstm": 1e-3, "torch LSTMCell": 4e-3, "torch nn.LSTM": 2e-3, "onnxruntime": 3e-3}
+    names = {"fastlstm": 1e-3, "torch cell": 4e-3, "torch layer": 2e-3, "onnxruntime": 3e-3}
     facts = {"task": "streaming", "shape": Shape(1, 1, 8, 8), "flops": 5e6}
     record = {"threads": 2, "facts": facts, "results": {name: result(value) for name, value in names.items()}}
     line = short.row(record, ["torch", "onnxruntime"], 2e10)
@@ -104,7 +107,7 @@ def test_a_peer_that_computes_something_else_is_refused(run, monkeypatch, factor
 
 
 def test_missing_peers_are_named(run):
-    code, out, _ = run("--threads", 1, libraries=(contenders.FastLSTM, Absent))
+    code, out, _ = run("--threads", 1, tasks=ABSENT)
     assert code == 0
     assert "Not installed, so not timed: no_such_library. pip install 'fastlstm[bench]' brings" in out
     assert "ratio:" not in out
@@ -152,16 +155,3 @@ def test_no_peer_is_imported_before_it_is_timed(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
-
-
-@pytest.mark.parametrize("task", ["inference", "training", "streaming"])
-def test_the_peers_compute_the_same(task):
-    problem = contenders.Problem(Shape(3, 1 if task == "streaming" else 5, 4, 8))
-    racers = contenders.contenders(task, problem, 1)
-    if len(racers) < 2:
-        pytest.skip("neither torch nor onnxruntime is installed")
-    for _ in range(2):
-        expected, *others = [dict(racer.read(racer.call())) for racer in racers]
-        for other in others:
-            for name in expected:
-                np.testing.assert_allclose(other[name], expected[name], rtol=1e-4, atol=1e-5)
