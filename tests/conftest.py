@@ -1,4 +1,4 @@
-"""What all tests share: Hypothesis without a deadline (the first example of a kernel compiles it), and the team."""
+"""What all tests share: no deadline for Hypothesis (a first example compiles kernels), and threads put back."""
 
 import os
 import sys
@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from fastlstm import threads
+from fastlstm.runtime import config
+
 settings.register_profile(
     "fastlstm",
     deadline=None,
@@ -30,25 +33,29 @@ def rng():
     return np.random.default_rng(20240229)
 
 
+@pytest.fixture(autouse=True)
+def num_threads_restored():
+    """Put the number of threads back after each test: the next one shall not depend on the order."""
+    before = threads.get_num_threads()
+    yield
+    threads.set_num_threads(before)
+
+
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request):
     return request.param
 
 
 @pytest.fixture
-def share_everything(monkeypatch):
-    """Share even the smallest call over the threads that are set, and put both back afterwards."""
-    from fastlstm.kernels import team
-
-    before = team.get_num_threads()
-    monkeypatch.setattr(team, "SERIAL_BELOW", 0.0)
-    yield
-    team.set_num_threads(before)
+def share_everything():
+    """Share even the smallest call over the threads that are set."""
+    with config.tuned(serial_below_ns=0.0, pool_from_ns=0.0, pool_awake_from_ns=0.0):
+        yield
 
 
 @pytest.fixture
 def no_orthogonal_start(monkeypatch):
-    """Fail whoever makes an orthogonal start value, which takes seconds for large layers."""
+    """Fail what makes an orthogonal start value: that takes seconds for large layers."""
 
     def refuse(*_):
         raise AssertionError("a start value was made, to be overwritten")
