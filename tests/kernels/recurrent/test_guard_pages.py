@@ -69,7 +69,7 @@ def run(function):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     program = f"from tests.kernels.recurrent.test_guard_pages import {function}; {function}()"
     command = [sys.executable, "-X", "faulthandler", "-c", program]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200, check=False)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are protected by Linux's mprotect here")
