@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastlstm.runtime import config, pool
-from fastlstm.runtime.config import tuned
 from fastlstm.threads import set_num_threads
 from tests.runtime.work import mark, soon
 
@@ -213,20 +212,37 @@ LARGE = config.TUNED.pool_from_ns
 BETWEEN = (config.TUNED.pool_awake_from_ns + LARGE) / 2
 
 
-def test_a_single_call_of_middling_size_wakes_no_worker(fresh_pool):
+class Clock:
+    """Stands in for `time` in the pool: a busy machine must not decide how long ago a call was."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def perf_counter(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    monkeypatch.setattr(pool, "time", clock := Clock())
+    return clock
+
+
+def test_a_single_call_of_middling_size_wakes_no_worker(fresh_pool, clock):
     assert pool.num_chunks(BETWEEN, 2) == 1
+    clock.now += config.TUNED.same_call_s / 2
     assert pool.num_chunks(BETWEEN, 2) == 1  # the same call asks again
     assert pool.num_chunks(config.TUNED.pool_awake_from_ns / 2, 2) == 1
 
 
-def test_calls_of_middling_size_that_follow_closely_are_shared(fresh_pool):
+def test_calls_of_middling_size_that_follow_closely_are_shared(fresh_pool, clock):
     pool.num_chunks(BETWEEN, 2)
-    time.sleep(0.01)
+    clock.now += 0.01
     assert pool.num_chunks(BETWEEN, 2) == 1, "the first one is long over"
-    with tuned(calls_close_s=60.0):
-        time.sleep(0.01)
-        assert pool.num_chunks(BETWEEN, 2) == 2
-        assert pool.num_chunks(BETWEEN, 2) == 2
+    clock.now += config.TUNED.calls_close_s
+    assert pool.num_chunks(BETWEEN, 2) == 2
+    clock.now += config.TUNED.same_call_s / 2
+    assert pool.num_chunks(BETWEEN, 2) == 2  # the same call asks again
 
 
 def test_a_worker_without_work_parks_and_is_there_again(fresh_pool):
