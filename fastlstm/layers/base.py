@@ -15,6 +15,7 @@ from ..data.numbers import as_numbers, whole
 from ..data.packed import BatchLike, Packed, is_ragged, pack
 from ..engine.context import Gradients, PassContext, TableGradient
 from ..errors import NotBuiltError, OptionError, ShapeError
+from .symbol import Spec, connect, is_symbolic, symbols_in
 
 __all__ = ["Gradients", "Layer", "PassContext", "TableGradient", "dropped", "size"]
 
@@ -49,6 +50,12 @@ class Layer:
     """Whether input is integer ids, one a step, rather than feature vectors."""
     takes_samples: ClassVar[bool] = False
     """Whether input may also be ``(N, F)``, one row a sample, without time."""
+    takes_several: ClassVar[bool] = False
+    """Whether it is called on a list of inputs; `build` then takes a tuple of their features."""
+    changes_lengths: ClassVar[bool] = False
+    """Whether sequences go out with other lengths than they came in: see `lengths_out`."""
+    by_row: ClassVar[bool] = False
+    """Whether, in inference, each row of the output comes from one row of the input alone."""
 
     def __init__(self, *, name: str | None = None, dtype: DTypeLike = "float32"):
         self.name = name
@@ -59,9 +66,14 @@ class Layer:
         if self.dtype not in (np.float32, np.float64):
             raise OptionError(f"{self.kind}: dtype is {self.dtype}; expected float32 or float64")
         self.params: dict[str, NDArray[Any]] = {}
+        self.buffers: dict[str, NDArray[Any]] = {}
+        """Arrays that are saved beside the parameters but not trained, such as running means."""
+        self.trainable = True
+        """Whether training moves the parameters."""
         self.penalties: dict[str, float] = {}
         """Factors of the squares of parameters, by name, that training adds to the loss."""
-        self.features_in: int | None = None
+        self.features_in: Any = None
+        """F of the input; a tuple where there are several; None until the layer is built."""
 
     # --- what a layer defines -----------------------------------------------------------------------------------
 
@@ -80,6 +92,10 @@ class Layer:
         """Feature count of the output; known once built."""
         raise NotImplementedError
 
+    def features_for(self, features: Any) -> int | None:
+        """Return the features of the output for inputs of `features` features: known before the layer is built."""
+        return self.features_out or features
+
     @property
     def returns_steps(self) -> bool:
         """Whether steps go out as steps (else one row for each sequence)."""
@@ -89,7 +105,7 @@ class Layer:
         """Return the constructor's arguments, as JSON can hold them."""
         raise NotImplementedError
 
-    def create(self, features: int, rng: np.random.Generator | None) -> dict[str, NDArray[Any]]:
+    def create(self, features: Any, rng: np.random.Generator | None) -> dict[str, NDArray[Any]]:
         """Return fresh parameters for inputs of `features` features; without `rng`, of the right shapes only."""
         return {}
 
@@ -106,19 +122,78 @@ class Layer:
         """
         raise NotImplementedError
 
+    def create_buffers(self, features: Any) -> dict[str, NDArray[Any]]:
+        """Return fresh `buffers` for inputs of `features` features."""
+        return {}
+
+    def lengths_out(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the lengths that sequences of these lengths go out with; it must not change which is longer."""
+        return lengths
+
+    # --- several inputs or outputs: a layer that has them defines these three, the others forward and backward ----
+
+    def specs(self, inputs: tuple[Spec, ...]) -> tuple[Spec, ...]:
+        """Return what is known of the outputs, given what is known of the inputs.
+
+        Raises
+        ------
+        ShapeError
+            The layer cannot take such inputs.
+        """
+        if len(inputs) != 1:
+            raise ShapeError(f"{self.kind}: called on {len(inputs)} inputs; it takes one")
+        [x] = inputs
+        if not x.steps and not self.takes_samples:
+            raise ShapeError(
+                f"{self.kind}: the input has one row a sequence; expected steps: set return_sequences=True in the "
+                "layer before, or repeat the row with RepeatVector"
+            )
+        if self.built and not self.takes_ids and x.features is not None:
+            self.check_features(x.features)
+        axis = x.axis if self.returns_steps else None
+        if axis is not None and self.changes_lengths:
+            axis = axis.then(self)
+        return (Spec(self.features_for(x.features), axis),)
+
+    def run(self, inputs: tuple[Packed, ...], context: PassContext) -> tuple[tuple[Packed, ...], Any]:
+        """Return all outputs, and the cache that `run_back` takes."""
+        y, cache = self.forward(inputs[0], context)
+        return (y,), cache
+
+    def run_back(
+        self, dys: tuple[NDArray[Any] | None, ...], cache: Any, context: PassContext
+    ) -> tuple[tuple[NDArray[Any] | TableGradient | None, ...], Gradients]:
+        """Return the gradient of the rows of each input (None: it has none), and of each parameter.
+
+        `dys` has the gradient of each output's rows, None for an output that the loss does not depend on; at least one
+        is there. They may be overwritten. No two arrays that are returned may share memory.
+        """
+        dy = dys[0]
+        assert dy is not None
+        dx, gradients = self.backward(dy, cache, context)
+        return (dx,), gradients
+
     # --- what every layer has -----------------------------------------------------------------------------------
 
-    def build(self, features: int, rng: np.random.Generator | int | None = None) -> None:
-        """Create the parameters for inputs of `features` features (an Embedding ignores the number)."""
-        self._take_params(whole(features, f"{self.kind}: features", 0), np.random.default_rng(rng))
+    def build(self, features: Any, rng: np.random.Generator | int | None = None) -> None:
+        """Create the parameters for inputs of `features` features (an Embedding ignores the number).
 
-    def allocate(self, features: int) -> None:
+        A layer that is called on a list of inputs takes a tuple, the features of each.
+        """
+        what = f"{self.kind}: features"
+        checked = tuple(whole(one, what, 0) for one in features) if self.takes_several else whole(features, what, 0)
+        self._take_params(checked, np.random.default_rng(rng))
+
+    def allocate(self, features: Any) -> None:
         """As `build`, without start values: for parameters that are loaded next."""
-        self._take_params(features, None)
+        self._take_params(tuple(features) if self.takes_several else features, None)
 
-    def _take_params(self, features: int, rng: np.random.Generator | None) -> None:
+    def _take_params(self, features: Any, rng: np.random.Generator | None) -> None:
         self.params = {
             name: np.ascontiguousarray(value, self.dtype) for name, value in self.create(features, rng).items()
+        }
+        self.buffers = {
+            name: np.ascontiguousarray(value, self.dtype) for name, value in self.create_buffers(features).items()
         }
         self.features_in = features
         self.changed()
@@ -148,8 +223,11 @@ class Layer:
         Returns
         -------
         array or list of arrays
-            In the form of `x`; zeros from each sequence's length on.
+            In the form of `x`; zeros from each sequence's length on. For symbols (see `Input`) a symbol.
         """
+        if is_symbolic(x):
+            made = connect(self, symbols_in(x, self.kind))
+            return made[0] if len(made) == 1 else made
         packed, form = self.take(x, lengths)
         y, _ = self.forward(packed, PassContext())
         return form.unpack(y)
@@ -175,7 +253,11 @@ class Layer:
         """Return a copy of the parameters by name, with torch's names and shapes."""
         if not self.built:
             raise NotBuiltError(f"{self.kind} has no parameters yet: call it on data or build(features) first")
-        return {name: value.copy() for name, value in self.params.items()}
+        return {name: value.copy() for name, value in self.saved().items()}
+
+    def saved(self) -> dict[str, NDArray[Any]]:
+        """Return what a model file keeps: the parameters and buffers themselves."""
+        return self.params | self.buffers
 
     def load_state_dict(self, tensors: dict[str, ArrayLike]) -> None:
         """Take over parameters by name; all must be there, and fit.
@@ -198,20 +280,21 @@ class Layer:
             try:
                 self.load_state_dict(tensors)
             except ShapeError:  # what did not fit shall not decide for how many features this layer is
-                self.params, self.features_in = {}, None
+                self.params, self.buffers, self.features_in = {}, {}, None
                 raise
             return
-        if missing := self.params.keys() - arrays.keys():
+        own = self.saved()
+        if missing := own.keys() - arrays.keys():
             raise ShapeError(f"{self.kind}: no tensor {sorted(missing)}; given: {sorted(arrays)}")
-        if unknown := arrays.keys() - self.params.keys():
-            raise ShapeError(f"{self.kind}: unknown tensor {sorted(unknown)}; expected: {sorted(self.params)}")
+        if unknown := arrays.keys() - own.keys():
+            raise ShapeError(f"{self.kind}: unknown tensor {sorted(unknown)}; expected: {sorted(own)}")
         for name, value in arrays.items():
-            if value.shape != self.params[name].shape:
-                raise ShapeError(f"{self.kind}: {name} has shape {value.shape}; expected {self.params[name].shape}")
+            if value.shape != own[name].shape:
+                raise ShapeError(f"{self.kind}: {name} has shape {value.shape}; expected {own[name].shape}")
         for name, value in arrays.items():
-            self.params[name][...] = value
+            own[name][...] = value
         self.changed()
 
-    def features_from(self, tensors: dict[str, NDArray[Any]]) -> int:
+    def features_from(self, tensors: dict[str, NDArray[Any]]) -> Any:
         """Return the input features that the shapes of `tensors` speak of."""
         return 0

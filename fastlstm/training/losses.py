@@ -5,11 +5,12 @@ and give the gradient with respect to those: one pass, and no logarithm of a rou
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.packed import Packed
 from ..errors import DataError, OptionError, ShapeError
 from ..kernels import softmax
 from ..runtime.pool import parallel_for
@@ -20,7 +21,9 @@ __all__ = [
     "BinaryCrossentropy",
     "CategoricalCrossentropy",
     "Huber",
+    "Labels",
     "Loss",
+    "SequenceLoss",
     "SparseCategoricalCrossentropy",
     "get",
     "known",
@@ -40,6 +43,8 @@ class Loss:
     """The activation whose input this loss can take, or None."""
     from_logits: bool = False
     """Whether the model's output is that input, with no activation of its own."""
+    by_sequence: ClassVar[bool] = False
+    """Whether it looks at whole sequences: see `SequenceLoss`."""
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments, as JSON can hold them."""
@@ -88,6 +93,36 @@ class Loss:
         value = self.value(output, target, weights, fused)
         self.differentiate(output, target, _by_row(weights, len(output)), fused)
         return value
+
+
+class Labels(NamedTuple):
+    """Targets that have lengths of their own: those of sequence n are ``values[starts[n]:starts[n + 1]]``.
+
+    Attributes
+    ----------
+    values : ndarray of int64
+        The labels of all sequences, one after the other, in the order of the output's `Packed`.
+    starts : ndarray of int64, shape (N + 1,)
+    """
+
+    values: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+
+class SequenceLoss(Loss):
+    """Base of losses over whole sequences, such as CTC.
+
+    ``output`` is a `Packed` instead of rows. The value of a batch is ``sum(weights * sequence losses) / N``; weights
+    are one a sequence, in packed order. `gradient` overwrites the rows of the output.
+    """
+
+    by_sequence = True
+    own_lengths: ClassVar[bool] = False
+    """Whether targets are `Labels`, of other lengths than the output; else they are rows, one for each of its rows."""
+
+    def sequences(self, output: Packed, target: Any, fused: bool) -> NDArray[np.float64]:
+        """Return the loss of each sequence (N,), in packed order; `output` stays as it is."""
+        raise NotImplementedError
 
 
 def _by_row(weights: NDArray[np.float64] | None, count: int) -> NDArray[np.float64]:
