@@ -24,9 +24,11 @@ from .threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from . import decode, errors
+    from .models.inspecting import inspect
     from .models.language_model import LanguageModel
     from .models.loading import load
     from .models.sequential import Sequential
+    from .models.traces import Trace
     from .training import callbacks, losses, metrics, optimizers, schedules
 
 __version__ = "0.1.0"
@@ -49,11 +51,13 @@ __all__ = [
     "Sequential",
     "SimpleRNN",
     "Stream",
+    "Trace",
     "__version__",
     "callbacks",
     "decode",
     "errors",
     "get_num_threads",
+    "inspect",
     "load",
     "losses",
     "metrics",
@@ -65,6 +69,8 @@ __all__ = [
 _LATER = {  # imported when first asked for: a service that only runs a layer starts without them
     "LanguageModel": ".models.language_model",
     "Sequential": ".models.sequential",
+    "Trace": ".models.traces",
+    "inspect": ".models.inspecting",
     "load": ".models.loading",
     "decode": ".decode",
     "errors": ".errors",
