@@ -40,8 +40,9 @@ RANGES = {
 }
 """Where the values of a bounded activation are."""
 
-VISIBLE = {" ": "\N{OPEN BOX}", "\n": "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}", "\t": "\N{RIGHTWARDS ARROW}"}
-"""How blanks are drawn."""
+BLANK = "\N{OPEN BOX}"
+BREAKS = {"\n": "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}", "\t": "\N{RIGHTWARDS ARROW}"}
+"""How blanks and breaks are drawn."""
 INVISIBLE = "\N{MIDDLE DOT}"
 """How other characters are drawn that leave no ink."""
 NO_NUMBER = "0.5"
@@ -111,11 +112,14 @@ def _labels(trace: Trace, labels: Sequence[str] | None, steps: int) -> list[str]
             return None
     elif len(labels) != steps:
         raise OptionError(f"plot: {len(labels)} labels for {steps} steps; pass one for each step of the sequence")
-    return ["".join(map(_visible, str(label))) for label in labels] if steps <= MOST_LABELS else None
+    return [_visible(str(label)) for label in labels] if steps <= MOST_LABELS else None
 
 
-def _visible(character: str) -> str:
-    return VISIBLE.get(character, character if character.isprintable() else INVISIBLE)
+def _visible(label: str) -> str:
+    """Return a label that can be seen; the blank before a word is not part of it."""
+    if not label.strip(" "):
+        return BLANK * len(label)
+    return "".join(letter if letter.isprintable() else BREAKS.get(letter, INVISIBLE) for letter in label.strip(" "))
 
 
 def _parts(shown: LayerTrace | BidirectionalTrace) -> list[tuple[LayerTrace, bool]]:

@@ -169,8 +169,8 @@ def test_a_text_stands_below_the_last_heatmap():
 
 
 def test_labels_may_be_given():
-    figure = trace_of(fl.LSTM(3), [4]).plot(labels=["up", 7, "a\nlong word", ""])
-    assert labels_of(figure) == ["up", "7", "a↵long␣word", ""]
+    figure = trace_of(fl.LSTM(3), [4]).plot(labels=["up", 7, " a\nlong word", ""])
+    assert labels_of(figure) == ["up", "7", "a↵long word", ""]
     assert {tick.get_rotation() for tick in heatmaps(figure)[-1].get_xticklabels()} == {90.0}
     saved(figure)
 
