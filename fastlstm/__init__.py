@@ -7,18 +7,28 @@ from .layers import (
     GRU,
     L2,
     LSTM,
+    Add,
+    Average,
     Bidirectional,
+    Concatenate,
     Dense,
+    Dot,
     Dropout,
     Embedding,
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
     GRUState,
+    Input,
     LastStep,
     LSTMState,
+    Maximum,
+    Minimum,
+    Multiply,
+    RepeatVector,
     RNNState,
     SimpleRNN,
     Stream,
+    Subtract,
 )
 from .threads import get_num_threads, set_num_threads
 
@@ -26,6 +36,7 @@ if TYPE_CHECKING:
     from . import decode, errors
     from .models.language_model import LanguageModel
     from .models.loading import load
+    from .models.model import Model
     from .models.sequential import Sequential
     from .training import callbacks, losses, metrics, optimizers, schedules
 
@@ -35,20 +46,31 @@ __all__ = [
     "GRU",
     "L2",
     "LSTM",
+    "Add",
+    "Average",
     "Bidirectional",
+    "Concatenate",
     "Dense",
+    "Dot",
     "Dropout",
     "Embedding",
     "GRUState",
     "GlobalAveragePooling1D",
     "GlobalMaxPooling1D",
+    "Input",
     "LSTMState",
     "LanguageModel",
     "LastStep",
+    "Maximum",
+    "Minimum",
+    "Model",
+    "Multiply",
     "RNNState",
+    "RepeatVector",
     "Sequential",
     "SimpleRNN",
     "Stream",
+    "Subtract",
     "__version__",
     "callbacks",
     "decode",
@@ -64,6 +86,7 @@ __all__ = [
 
 _LATER = {  # imported when first asked for: a service that only runs a layer starts without them
     "LanguageModel": ".models.language_model",
+    "Model": ".models.model",
     "Sequential": ".models.sequential",
     "load": ".models.loading",
     "decode": ".decode",

@@ -54,6 +54,8 @@ class Layer:
     """Whether it is called on a list of inputs; `build` then takes a tuple of their features."""
     changes_lengths: ClassVar[bool] = False
     """Whether sequences go out with other lengths than they came in: see `lengths_out`."""
+    makes_steps: ClassVar[bool] = False
+    """Whether one row a sequence goes out as steps."""
     by_row: ClassVar[bool] = False
     """Whether, in inference, each row of the output comes from one row of the input alone."""
 
@@ -91,6 +93,14 @@ class Layer:
     def features_out(self) -> int:
         """Feature count of the output; known once built."""
         raise NotImplementedError
+
+    @property
+    def fused_by(self) -> str | None:
+        """The last activation, or the layer's own name for it, that a loss may compute in its place.
+
+        Where there is one, ``forward(..., linear=True)`` gives the values before it.
+        """
+        return None
 
     def features_for(self, features: Any) -> int | None:
         """Return the features of the output for inputs of `features` features: known before the layer is built."""

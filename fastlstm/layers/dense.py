@@ -80,6 +80,10 @@ class Dense(Layer):
     def features_out(self) -> int:
         return self.units
 
+    @property
+    def fused_by(self) -> str | None:
+        return self.activation
+
     def config(self) -> dict[str, Any]:
         return {
             "units": self.units,
