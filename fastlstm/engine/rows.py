@@ -11,7 +11,7 @@ from ..kernels.softmax import softmax_rows
 from ..runtime import config
 from ..runtime.pool import parallel_for
 
-__all__ = ["activate", "add_to_rows", "range_of"]
+__all__ = ["activate", "add_to_rows", "range_of", "through_activation"]
 
 
 def activate(y: NDArray[Any], activation: str) -> None:
@@ -25,6 +25,20 @@ def activate(y: NDArray[Any], activation: str) -> None:
         np.maximum(y, 0, out=y)
     elif activation == "softmax":
         parallel_for(softmax_rows, y, count=len(y), cost=0.6 * flat.size)
+
+
+def through_activation(dy: NDArray[Any], y: NDArray[Any], activation: str) -> NDArray[Any]:
+    """Return the gradient of rows before `activate`, given that of its values `y`; overwrites `dy`."""
+    if activation == "sigmoid":
+        dy *= y * (1 - y)
+    elif activation == "tanh":
+        dy *= 1 - y * y
+    elif activation == "relu":
+        dy *= y > 0
+    elif activation == "softmax":
+        dy -= (dy * y).sum(axis=1, keepdims=True)
+        dy *= y
+    return dy
 
 
 def add_to_rows(dy: NDArray[Any], ids: NDArray[np.int64], table: NDArray[Any]) -> NDArray[Any]:

@@ -2,12 +2,13 @@
 
 from .base import Layer, PassContext
 from .bidirectional import Bidirectional
+from .conv1d import Conv1D
 from .dense import Dense
 from .dropout import Dropout
 from .embedding import Embedding
 from .gru import GRU, GRUState
 from .lstm import LSTM, LSTMState
-from .pooling import GlobalAveragePooling1D, GlobalMaxPooling1D, LastStep
+from .pooling import AveragePooling1D, GlobalAveragePooling1D, GlobalMaxPooling1D, LastStep, MaxPooling1D
 from .recurrent import RecurrentLayer
 from .regularizers import L2
 from .simple_rnn import RNNState, SimpleRNN
@@ -17,7 +18,9 @@ __all__ = [
     "GRU",
     "L2",
     "LSTM",
+    "AveragePooling1D",
     "Bidirectional",
+    "Conv1D",
     "Dense",
     "Dropout",
     "Embedding",
@@ -27,6 +30,7 @@ __all__ = [
     "LSTMState",
     "LastStep",
     "Layer",
+    "MaxPooling1D",
     "PassContext",
     "RNNState",
     "RecurrentLayer",

@@ -7,7 +7,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..data.packed import Packed
 from ..engine.products import gradient_of_weight, padded_bias, panels_of, panels_size, rows_of, times
-from ..engine.rows import activate
+from ..engine.rows import activate, through_activation
 from ..errors import OptionError
 from ..runtime.workspace import Frame
 from .base import Gradients, Layer, PassContext, size
@@ -58,6 +58,7 @@ class Dense(Layer):
     """
 
     takes_samples = True
+    by_row = True
 
     def __init__(
         self,
@@ -121,24 +122,11 @@ class Dense(Layer):
             activate(y, self.activation)
         return x.with_rows(y), None if frame is None else _Cache(rows, None if linear else y, frame)
 
-    def _through_activation(self, dy: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
-        """Return the gradient before the activation, given that of its value `y`; overwrites `dy`."""
-        if self.activation == "sigmoid":
-            dy *= y * (1 - y)
-        elif self.activation == "tanh":
-            dy *= 1 - y * y
-        elif self.activation == "relu":
-            dy *= y > 0
-        elif self.activation == "softmax":
-            dy -= (dy * y).sum(axis=1, keepdims=True)
-            dy *= y
-        return dy
-
     def backward(
         self, dy: NDArray[Any], cache: _Cache, context: PassContext, *, add: bool = False
     ) -> tuple[NDArray[Any], Gradients]:
         """Return the gradients; with `add`, those of the parameters are added to those of the call before."""
-        dz = np.ascontiguousarray(dy if cache.y is None else self._through_activation(dy, cache.y))
+        dz = np.ascontiguousarray(dy if cache.y is None else through_activation(dy, cache.y, self.activation))
         frame, rows, features = cache.frame, len(dz), cache.x.shape[1]
         dweight, dbias = gradient_of_weight(
             rows_of(dz), rows_of(cache.x), rows, frame, context.workspace, "weight", sums=self.use_bias, add=add

@@ -1,0 +1,44 @@
+"""Which rows the taps of sliding windows see, and the other way round: which windows see a row.
+
+Letters: K taps of a window, R windows (rows of the output), M rows of the input, N sequences, T steps. Row n of a step
+belongs to the n-th longest sequence, in the input and in the output alike.
+"""
+
+from ..simd.jit import jit
+
+__all__ = ["find_taps", "turn_taps"]
+
+
+@jit
+def find_taps(begins, lengths, before, out_begins, stride, dilation, taps, begin, end):
+    """Write which row each tap of the windows of the steps from `begin` to `end` sees, and -1 in the padding.
+
+    begins      (T + 1,)     int64, in: first row of each step of the input, and M
+    lengths     (N,)         int64, in: longest first
+    before      (N,)         int64, in: steps of padding before each sequence
+    out_begins  (T_out + 1,) int64, in: first row of each step of the output, and R
+    taps        (K, R)       int64, out
+    """
+    for step in range(begin, end):
+        first = out_begins[step]
+        for n in range(out_begins[step + 1] - first):
+            t = step * stride - before[n]
+            for k in range(taps.shape[0]):
+                taps[k, first + n] = begins[t] + n if 0 <= t < lengths[n] else -1
+                t += dilation
+
+
+@jit
+def turn_taps(taps, windows, begin, end):
+    """Write which window sees each row by each of the taps from `begin` to `end`, and -1 where none does.
+
+    taps     (K, R)  int64, in: as of `find_taps`
+    windows  (K, M)  int64, out
+    """
+    for k in range(begin, end):
+        for row in range(windows.shape[1]):
+            windows[k, row] = -1
+        for r in range(taps.shape[1]):
+            row = taps[k, r]
+            if row >= 0:
+                windows[k, row] = r

@@ -1,0 +1,75 @@
+"""SlidingLayer: what layers that look at steps through a sliding window have in common."""
+
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ..data.packed import Packed, writeable
+from ..engine.sliding import SlidingWindow, Taps, taps_of
+from ..errors import OptionError, ShapeError
+from ..runtime.workspace import Frame
+from .base import Layer, size
+
+__all__ = ["SlidingLayer", "one_of", "rows_of_batch", "single"]
+
+
+def single(kind: str, word: str, value: object) -> int:
+    """Return a size that was passed as a whole number or, as Keras allows, as a tuple of one."""
+    if isinstance(value, tuple | list) and len(value) == 1:
+        value = value[0]
+    return size(kind, word, value)
+
+
+def one_of(kind: str, word: str, value: object, *choices: str) -> str:
+    """Return the choice that was passed as `word`, in any case; raise OptionError for another."""
+    if not isinstance(value, str) or value.lower() not in choices:
+        raise OptionError(f"{kind}: {word}={value!r}; expected one of {', '.join(choices)}")
+    return value.lower()
+
+
+class SlidingLayer(Layer):
+    """Base of layers that look at steps through a sliding window.
+
+    Parameters
+    ----------
+    window : SlidingWindow
+    word : str
+        The argument that set the window's size, as errors name it.
+    name, dtype
+        See `Layer`.
+    """
+
+    def __init__(self, window: SlidingWindow, word: str, *, name: str | None, dtype: DTypeLike):
+        super().__init__(name=name, dtype=dtype)
+        self.window = window
+        self.changes_lengths = not window.keeps_lengths
+        self._word = word
+
+    def lengths_out(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how many windows sequences of these lengths have; raise ShapeError where one has none."""
+        window, out = self.window, self.window.windows_in(lengths)
+        if len(out) and out.min() < 1:
+            shortest = int(lengths.min())
+            covers = f"{self._word}={window.size}"
+            if window.dilation > 1:
+                covers += f" with dilation_rate={window.dilation} covers {window.reach} steps"
+            raise ShapeError(
+                f"{self.kind}: a sequence has {shortest} step{'s' * (shortest > 1)}, {covers}: with padding='valid' "
+                "nothing is left of it; leave such sequences out, or choose padding='same'"
+            )
+        return out
+
+    def taps_over(self, x: Packed, frame: Frame | None) -> Taps:
+        """Return what every window sees, in the frame where there is one; raise ShapeError for a short sequence."""
+        self.lengths_out(x.lengths[-1:])
+        return taps_of(x, self.window, _memory if frame is None else frame.take)
+
+
+def rows_of_batch(x: Packed) -> NDArray[Any]:
+    """Return the rows as kernels take them."""
+    return writeable(np.ascontiguousarray(x.rows))
+
+
+def _memory(name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    return cast(NDArray[Any], np.empty(shape, dtype))
