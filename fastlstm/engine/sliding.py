@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.lengths import longest_first, same_length
-from ..data.packed import Packed
+from ..data.packed import Packed, writeable
 from ..kernels.taps import find_taps, turn_taps
 from ..runtime.pool import parallel_for
 
-__all__ = ["SlidingWindow", "Taps", "reads_of", "taps_of"]
+__all__ = ["SlidingWindow", "StepRows", "Taps", "packed_rows", "reads_of", "rows_in_place", "taps_of"]
 
 Memory = Callable[[str, tuple[int, ...], Any], NDArray[Any]]
 """Gives memory for an array, of a name, a shape and a dtype."""
@@ -90,8 +90,32 @@ class Taps(NamedTuple):
         return Packed(rows, self.batch_sizes, x.order)
 
 
-def taps_of(x: Packed, window: SlidingWindow, memory: Memory) -> Taps:
-    """Find the taps of all windows over a batch, whose sequences have one each at least."""
+class StepRows(NamedTuple):
+    """Rows as they lie in memory: row ``begins[t] + n * apart`` is step t of the n-th longest sequence."""
+
+    rows: NDArray[Any]
+    begins: NDArray[np.int64]
+    apart: int
+
+
+def packed_rows(x: Packed) -> StepRows:
+    """Return the rows in their packed order, as kernels take them."""
+    return StepRows(writeable(np.ascontiguousarray(x.rows)), x.offsets, 1)
+
+
+def rows_in_place(x: Packed) -> StepRows:
+    """Return the rows as they lie, without a copy where they lie step by step or sequence by sequence."""
+    given = x.in_place
+    if given.ndim == 3:
+        by_sequence = given.swapaxes(0, 1)
+        if by_sequence.flags.c_contiguous and by_sequence.flags.writeable:
+            steps = len(given)
+            return StepRows(by_sequence.reshape(-1, x.features), np.arange(steps), steps)
+    return packed_rows(x)
+
+
+def taps_of(x: Packed, source: StepRows, window: SlidingWindow, memory: Memory) -> Taps:
+    """Find which rows of `source` all windows over a batch see; its sequences have one window each at least."""
     lengths = x.lengths
     out = window.windows_in(lengths)
     if window.keeps_lengths:
@@ -104,7 +128,7 @@ def taps_of(x: Packed, window: SlidingWindow, memory: Memory) -> Taps:
     rows = memory("taps", (window.size, int(begins[-1])), np.int64)
     parallel_for(
         find_taps,
-        *(x.offsets, lengths, before, begins, window.stride, window.dilation, rows),
+        *(source.begins, source.apart, lengths, before, begins, window.stride, window.dilation, rows),
         count=len(batch_sizes),
         cost=_NS_PER_TAP * rows.size,
     )
@@ -112,7 +136,10 @@ def taps_of(x: Packed, window: SlidingWindow, memory: Memory) -> Taps:
 
 
 def reads_of(taps: Taps, total: int, memory: Memory) -> NDArray[np.int64]:
-    """Return, for `total` rows, which window sees each by which tap: (K, M), -1 where none does."""
+    """Return, for `total` rows, which window sees each by which tap: (K, M), -1 where none does.
+
+    The taps are those of rows in packed order.
+    """
     size = len(taps.rows)
     windows = memory("windows", (size, total), np.int64)
     parallel_for(turn_taps, taps.rows, windows, count=size, cost=_NS_PER_TAP * (windows.size + taps.rows.size))

@@ -1,7 +1,7 @@
 """Which rows the taps of sliding windows see, and the other way round: which windows see a row.
 
 Letters: K taps of a window, R windows (rows of the output), M rows of the input, N sequences, T steps. Row n of a step
-belongs to the n-th longest sequence, in the input and in the output alike.
+belongs to the n-th longest sequence.
 """
 
 from ..simd.jit import jit
@@ -10,10 +10,11 @@ __all__ = ["find_taps", "turn_taps"]
 
 
 @jit
-def find_taps(begins, lengths, before, out_begins, stride, dilation, taps, begin, end):
+def find_taps(begins, apart, lengths, before, out_begins, stride, dilation, taps, begin, end):
     """Write which row each tap of the windows of the steps from `begin` to `end` sees, and -1 in the padding.
 
-    begins      (T + 1,)     int64, in: first row of each step of the input, and M
+    begins      (T,) or more int64, in: first row of each step of the input
+    apart                    how many rows lie between those of one sequence and the next at a step
     lengths     (N,)         int64, in: longest first
     before      (N,)         int64, in: steps of padding before each sequence
     out_begins  (T_out + 1,) int64, in: first row of each step of the output, and R
@@ -24,7 +25,7 @@ def find_taps(begins, lengths, before, out_begins, stride, dilation, taps, begin
         for n in range(out_begins[step + 1] - first):
             t = step * stride - before[n]
             for k in range(taps.shape[0]):
-                taps[k, first + n] = begins[t] + n if 0 <= t < lengths[n] else -1
+                taps[k, first + n] = begins[t] + n * apart if 0 <= t < lengths[n] else -1
                 t += dilation
 
 

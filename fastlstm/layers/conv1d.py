@@ -16,7 +16,7 @@ from .base import Gradients, PassContext, size
 from .dense import Activation
 from .initializers import checked_initializer, initial
 from .regularizers import checked_regularizer
-from .sliding import SlidingLayer, one_of, rows_of_batch, single
+from .sliding import SlidingLayer, one_of, single
 
 __all__ = ["Conv1D", "ConvStepper"]
 
@@ -189,7 +189,7 @@ class Conv1D(SlidingLayer):
 
     def forward(self, x: Packed, context: PassContext) -> tuple[Packed, _Cache | None]:
         frame = context.workspace.frame(self) if context.training else None
-        rows, taps, weights = rows_of_batch(x), self.taps_over(x, frame), self.packed()
+        (rows, taps), weights = self.look(x, frame), self.packed()
         shape = taps.rows.shape[1], self.filters
         y = np.empty(shape, self.dtype) if frame is None else frame.take("y", shape, self.dtype)
         activate(convolve(rows, taps.rows, weights.panels, weights.bias, y), self.activation)

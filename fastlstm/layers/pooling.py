@@ -7,10 +7,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..data.packed import Packed
 from ..engine import pooling
-from ..engine.sliding import SlidingWindow, Taps, reads_of
+from ..engine.sliding import SlidingWindow, Taps, packed_rows, reads_of
 from ..runtime.workspace import Frame
 from .base import Gradients, Layer, PassContext
-from .sliding import SlidingLayer, one_of, rows_of_batch, single
+from .sliding import SlidingLayer, one_of, single
 
 __all__ = ["AveragePooling1D", "GlobalAveragePooling1D", "GlobalMaxPooling1D", "LastStep", "MaxPooling1D"]
 
@@ -82,7 +82,7 @@ class GlobalAveragePooling1D(_OneRow):
     """
 
     def forward(self, x: Packed, context: PassContext) -> tuple[Packed, _Cache | None]:
-        return x.one_row_each(pooling.mean_of_steps(x, rows_of_batch(x))), self._cache(x, context)
+        return x.one_row_each(pooling.mean_of_steps(x, packed_rows(x).rows)), self._cache(x, context)
 
     def backward(self, dy: NDArray[Any], cache: _Cache, context: PassContext) -> tuple[NDArray[Any], Gradients]:
         share = dy / cache.x.lengths[:, None].astype(self.dtype)
@@ -103,7 +103,7 @@ class GlobalMaxPooling1D(_OneRow):
     """
 
     def forward(self, x: Packed, context: PassContext) -> tuple[Packed, _Cache | None]:
-        best, step = pooling.largest_of_steps(x, rows_of_batch(x))
+        best, step = pooling.largest_of_steps(x, packed_rows(x).rows)
         return x.one_row_each(best), self._cache(x, context, step)
 
     def backward(self, dy: NDArray[Any], cache: _Cache, context: PassContext) -> tuple[NDArray[Any], Gradients]:
@@ -204,7 +204,7 @@ class MaxPooling1D(_Windows):
 
     def forward(self, x: Packed, context: PassContext) -> tuple[Packed, _WindowCache | None]:
         frame = context.workspace.frame(self) if context.training else None
-        rows, taps = rows_of_batch(x), self.taps_over(x, frame)
+        rows, taps = self.look(x, frame)
         y = self._output(taps, rows.shape[1], frame)
         chosen = np.empty(y.shape, np.int32) if frame is None else frame.take("chosen", y.shape, np.int32)
         pooling.largest_of_taps(rows, taps.rows, y, chosen)
@@ -247,7 +247,7 @@ class AveragePooling1D(_Windows):
 
     def forward(self, x: Packed, context: PassContext) -> tuple[Packed, _WindowCache | None]:
         frame = context.workspace.frame(self) if context.training else None
-        rows, taps = rows_of_batch(x), self.taps_over(x, frame)
+        rows, taps = self.look(x, frame)
         y = self._output(taps, rows.shape[1], frame)
         pooling.sum_of_taps(rows, taps.rows, y, mean=True)
         return taps.output(y, x), None if frame is None else _WindowCache(x.total, taps, frame)

@@ -5,13 +5,13 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..data.packed import Packed, writeable
-from ..engine.sliding import SlidingWindow, Taps, taps_of
+from ..data.packed import Packed
+from ..engine.sliding import SlidingWindow, Taps, packed_rows, rows_in_place, taps_of
 from ..errors import OptionError, ShapeError
 from ..runtime.workspace import Frame
 from .base import Layer, size
 
-__all__ = ["SlidingLayer", "one_of", "rows_of_batch", "single"]
+__all__ = ["SlidingLayer", "one_of", "single"]
 
 
 def single(kind: str, word: str, value: object) -> int:
@@ -60,15 +60,17 @@ class SlidingLayer(Layer):
             )
         return out
 
-    def taps_over(self, x: Packed, frame: Frame | None) -> Taps:
-        """Return what every window sees, in the frame where there is one; raise ShapeError for a short sequence."""
+    def look(self, x: Packed, frame: Frame | None) -> tuple[NDArray[Any], Taps]:
+        """Return rows of the batch and which of them every window sees; in training, in packed order.
+
+        Raises
+        ------
+        ShapeError
+            A sequence has no window.
+        """
         self.lengths_out(x.lengths[-1:])
-        return taps_of(x, self.window, _memory if frame is None else frame.take)
-
-
-def rows_of_batch(x: Packed) -> NDArray[Any]:
-    """Return the rows as kernels take them."""
-    return writeable(np.ascontiguousarray(x.rows))
+        source = rows_in_place(x) if frame is None else packed_rows(x)
+        return source.rows, taps_of(x, source, self.window, _memory if frame is None else frame.take)
 
 
 def _memory(name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
