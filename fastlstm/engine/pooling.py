@@ -15,24 +15,19 @@ __all__ = ["largest_of_steps", "largest_of_taps", "mean_of_steps", "spread_steps
 Array = NDArray[Any]
 Indices = NDArray[np.int64]
 
-_NS_PER_VALUE = 0.3
+_NS_PER_VALUE = 0.2
 """Estimate, in ns: to add or compare one value."""
 
 _FLOAT64 = np.dtype(np.float64)
 
 
-def _rest(count: int, dtype: np.dtype[Any]) -> int:
-    """Return room for what `count` sums round away: float64 sums of narrower values need none."""
-    return count if dtype == _FLOAT64 else 0
-
-
 def mean_of_steps(x: Packed, rows: Array) -> Array:
     """Return the mean of the rows of each sequence (N, F), in packed order."""
     count = x.sequences * rows.shape[1]
-    rest, cost = _rest(count, rows.dtype), _NS_PER_VALUE * rows.size
-    with temporary(count + rest, _FLOAT64) as totals:
-        parallel_for(pooling.sum_of_steps, rows, x.offsets, totals, rest, count=count, cost=cost)
-        mean = totals[:count].reshape(x.sequences, -1) / x.lengths[:, None]
+    with temporary(2 * count, _FLOAT64) as memory:
+        sums, rests = memory[:count], memory[count : 2 * count]
+        parallel_for(pooling.sum_of_steps, rows, x.offsets, sums, rests, count=count, cost=_NS_PER_VALUE * rows.size)
+        mean = sums.reshape(x.sequences, -1) / x.lengths[:, None]
         return mean.astype(rows.dtype, copy=False)
 
 
@@ -43,10 +38,10 @@ def spread_steps(share: Array, x: Packed, dx: Array) -> Array:
     return dx
 
 
-def largest_of_steps(x: Packed, rows: Array) -> tuple[Array, Indices]:
+def largest_of_steps(x: Packed, rows: Array) -> tuple[Array, NDArray[np.int32]]:
     """Return the largest value of each sequence and feature (N, F), and the step it comes from."""
     shape = x.sequences, rows.shape[1]
-    best, step = np.empty(shape, rows.dtype), np.empty(shape, np.int64)
+    best, step = np.empty(shape, rows.dtype), np.empty(shape, np.int32)
     parallel_for(
         *(pooling.largest_of_steps, rows, x.offsets, best.reshape(-1), step.reshape(-1)),
         count=best.size,
@@ -58,13 +53,7 @@ def largest_of_steps(x: Packed, rows: Array) -> tuple[Array, Indices]:
 def sum_of_taps(x: Array, taps: Indices, out: Array, *, mean: bool) -> Array:
     """Write the sum or the mean of the rows of `x` (M, F) that the taps (K, R) see to `out` (R, F), and return it."""
     features = x.shape[1]
-    rest = _rest(features, x.dtype)
-    _with_totals(
-        *(pooling.sum_of_taps, x, taps, mean, out, rest),
-        values=taps.size * features,
-        rows=len(out),
-        room=features + rest,
-    )
+    _by_row(pooling.sum_of_taps, x, taps, mean, out, rows=len(out), values=taps.size * features, room=2 * features)
     return out
 
 
@@ -81,13 +70,13 @@ def sum_of_largest(dy: Array, chosen: NDArray[np.int32], windows: Indices, dx: A
     `windows` (K, M) are the windows that see each row by each tap, -1 for none.
     """
     features = dx.shape[1]
-    _with_totals(
-        *(pooling.sum_of_largest, dy, chosen, windows, dx), values=windows.size * features, rows=len(dx), room=features
+    _by_row(
+        *(pooling.sum_of_largest, dy, chosen, windows, dx), rows=len(dx), values=windows.size * features, room=features
     )
     return dx
 
 
-def _with_totals(kernel: Any, *args: Any, values: int, rows: int, room: int) -> None:
+def _by_row(kernel: Any, *args: Any, rows: int, values: int, room: int) -> None:
     """Run a kernel over rows on several cores, each with so much float64 scratch."""
     cost = _NS_PER_VALUE * values
     parts = num_chunks(cost, rows)

@@ -5,6 +5,7 @@ of each sequence: what a window sees does not depend on the batch that its seque
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +21,11 @@ __all__ = ["SlidingWindow", "StepRows", "Taps", "packed_rows", "reads_of", "rows
 Memory = Callable[[str, tuple[int, ...], Any], NDArray[Any]]
 """Gives memory for an array, of a name, a shape and a dtype."""
 
-_NS_PER_TAP = 1.5
+_NS_PER_TAP = 1.0
 """Estimate, in ns: to find one row."""
+
+_FEW_TAPS = 1 << 14
+"""Taps of a dense batch up to which they are kept for the next batch of its shape."""
 
 
 class SlidingWindow(NamedTuple):
@@ -116,19 +120,46 @@ def rows_in_place(x: Packed) -> StepRows:
 
 def taps_of(x: Packed, source: StepRows, window: SlidingWindow, memory: Memory) -> Taps:
     """Find which rows of `source` all windows over a batch see; its sequences have one window each at least."""
+    steps = len(x.batch_sizes)
+    if x.dense and steps * x.sequences * window.size <= _FEW_TAPS:
+        return _dense_taps(steps, x.sequences, source.apart, window)
     lengths = x.lengths
-    out = window.windows_in(lengths)
     if window.keeps_lengths:
         batch_sizes = x.batch_sizes
     elif x.dense:
-        batch_sizes = same_length(int(out[0]), x.sequences)
+        batch_sizes = same_length(int(window.windows_in(lengths[:1])[0]), x.sequences)
     else:
-        batch_sizes = longest_first(out)[1]  # longer sequences have no fewer windows: the order stays
-    begins, before = np.concatenate(([0], np.cumsum(batch_sizes))), window.before(lengths)
-    rows = memory("taps", (window.size, int(begins[-1])), np.int64)
+        batch_sizes = longest_first(window.windows_in(lengths))[1]  # longer ones have no fewer: the order stays
+    return _find(source.begins, source.apart, lengths, batch_sizes, window, memory)
+
+
+@lru_cache(maxsize=64)
+def _dense_taps(steps: int, count: int, apart: int, window: SlidingWindow) -> Taps:
+    """Return the taps of a dense batch, which others share: they must not be written to."""
+    lengths = np.full(count, steps)
+    batch_sizes = same_length(int(window.windows_in(lengths[:1])[0]), count)
+    begins = np.arange(steps) * (count if apart == 1 else 1)
+
+    def memory(name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        return np.empty(shape, dtype)
+
+    return _find(begins, apart, lengths, batch_sizes, window, memory)
+
+
+def _find(
+    begins: NDArray[np.int64],
+    apart: int,
+    lengths: NDArray[np.int64],
+    batch_sizes: NDArray[np.int64],
+    window: SlidingWindow,
+    memory: Memory,
+) -> Taps:
+    """Find the taps of windows over sequences of these lengths, so many windows at each step."""
+    out_begins, before = np.concatenate(([0], np.cumsum(batch_sizes))), window.before(lengths)
+    rows = memory("taps", (window.size, int(out_begins[-1])), np.int64)
     parallel_for(
         find_taps,
-        *(source.begins, source.apart, lengths, before, begins, window.stride, window.dilation, rows),
+        *(begins, apart, lengths, before, out_begins, window.stride, window.dilation, rows),
         count=len(batch_sizes),
         cost=_NS_PER_TAP * rows.size,
     )

@@ -40,15 +40,18 @@ def _clear(out, o, count):
 def _gather(x, features, taps, first, count, out):
     """Write what `count` windows from `first` on see, tap after tap: a row of ``K * features`` values for each."""
     size = taps.shape[0]
-    for tap in range(size):
-        o = tap * features
-        for r in range(first, first + count):
-            row = taps[tap, r]
+    k = size * features
+    for r in range(count):
+        row, last = taps[0, first + r], taps[size - 1, first + r]
+        if row >= 0 and last - row == size - 1:  # rows that follow each other: of one sequence, no step in between
+            _copy(x, row * features, k, out, r * k)
+            continue
+        for tap in range(size):
+            row, o = taps[tap, first + r], r * k + tap * features
             if row < 0:
                 _clear(out, o, features)
             else:
                 _copy(x, row * features, features, out, o)
-            o += size * features
 
 
 @jit

@@ -1,10 +1,12 @@
 """Pooling over steps: sums and largest values, over all steps of each sequence or over the rows that taps see.
 
-Sums are float64. Those of float64 values are compensated: what each addition rounds away is added up beside the total
-(Knuth's two-sum; Ogita, Rump and Oishi 2005), so that a million steps cost no digit in either type.
+Sums are float64 and compensated: what each addition rounds away is added up beside the total (Knuth's two-sum; Ogita,
+Rump and Oishi 2005), so that a million steps cost no digit, of float64 values neither.
 
 What goes over all steps is shared over *columns*: column ``n * F + f`` is feature f of the n-th longest sequence, and
 the sequences alive at a step are its first columns, in one piece. So each column is one chain in the order of steps.
+
+Inner loops go over slices from 0 on: LLVM then knows that no index is negative, and takes several values at once.
 
 Letters: N sequences, T steps, F features, M rows; K taps, R windows.
 """
@@ -24,59 +26,54 @@ __all__ = [
 
 
 @jit_inner
-def _add(x, i, totals, c, count, rest):
-    """Add ``x[i + j]`` to ``totals[c + j]`` for the j below `count`.
-
-    What is rounded away is added `rest` places later; 0: nowhere.
-    """
-    if rest:
-        for j in range(count):
-            before, value = totals[c + j], np.float64(x[i + j])
-            after = before + value
-            taken = after - before
-            totals[c + j] = after
-            totals[rest + c + j] += (before - (after - taken)) + (value - taken)
-    else:
-        for j in range(count):
-            totals[c + j] += x[i + j]
+def _add(x, total, rest):
+    """Add `x` to the first values of `total`, and what is rounded away to `rest`."""
+    for j in range(len(x)):
+        before, value = total[j], np.float64(x[j])
+        after = before + value
+        taken = after - before
+        total[j] = after
+        rest[j] += (before - (after - taken)) + (value - taken)
 
 
 @jit_inner
-def _clear(totals, c, count, rest):
-    """Write zeros before `count` values are added up."""
-    for j in range(count):
-        totals[c + j] = 0.0
-        totals[rest + c + j] = 0.0
+def _sum(total, rest):
+    """Return the sum; one that is infinite has no rest."""
+    both = total + rest
+    return both if both == both else total
 
 
 @jit_inner
-def _sum(totals, c, rest):
-    """Return a sum with its rest; an infinite one has none."""
-    if rest:
-        value = totals[c] + totals[rest + c]
-        return value if value == value else totals[c]
-    return totals[c]
+def _take_larger(x, best, index, here):
+    """Write `x` over `best`, and `here` over `index`, where it is larger: NaN counts as larger than all else."""
+    for j in range(len(x)):
+        value, before = x[j], best[j]
+        larger = not (value <= before) and before == before
+        best[j] = value if larger else before
+        index[j] = here if larger else index[j]
 
 
 @jit
-def sum_of_steps(x, begins, totals, rest, begin, end):
+def sum_of_steps(x, begins, sums, rests, begin, end):
     """Write the sums over all steps to the columns from `begin` to `end`.
 
     x       (M, F)    float, in
     begins  (T + 1,)  int64, in: first row of each step, and M
-    totals  (S,)      float64, out: N * F sums; behind them, for compensated ones, as many values that are overwritten
-    rest              how many places later those are; 0: the sums are plain
+    sums    (N * F,)  float64, out
+    rests   (N * F,)  float64, overwritten
     """
     features = x.shape[1]
-    values = x.reshape(-1)
-    _clear(totals, begin, end - begin, rest)
+    values, total, rest = x.reshape(-1), sums[begin:end], rests[begin:end]
+    for c in range(end - begin):
+        total[c] = rest[c] = 0.0
     for t in range(len(begins) - 1):
         count = min(end, (begins[t + 1] - begins[t]) * features) - begin
         if count <= 0:
             break
-        _add(values, begins[t] * features + begin, totals, begin, count, rest)
-    for c in range(begin, end):
-        totals[c] = _sum(totals, c, rest)
+        first = begins[t] * features + begin
+        _add(values[first : first + count], total, rest)
+    for c in range(end - begin):
+        total[c] = _sum(total[c], rest[c])
 
 
 @jit
@@ -88,11 +85,15 @@ def spread_steps(share, begins, dx, begin, end):
     dx      (M, F)    float, out
     """
     features = dx.shape[1]
-    values, written = share.reshape(-1), dx.reshape(-1)
+    values, written = share.reshape(-1)[begin:end], dx.reshape(-1)
     for t in range(len(begins) - 1):
-        place = begins[t] * features
-        for c in range(begin, min(end, (begins[t + 1] - begins[t]) * features)):
-            written[place + c] = values[c]
+        count = min(end, (begins[t + 1] - begins[t]) * features) - begin
+        if count <= 0:
+            break
+        first = begins[t] * features + begin
+        step = written[first : first + count]
+        for c in range(count):
+            step[c] = values[c]
 
 
 @jit
@@ -102,46 +103,45 @@ def largest_of_steps(x, begins, best, step, begin, end):
     x       (M, F)    float, in
     begins  (T + 1,)  int64, in: first row of each step, and M
     best    (N * F,)  float, out
-    step    (N * F,)  int64, out: the step that it comes from
+    step    (N * F,)  int32, out: the step that it comes from
     """
     features = x.shape[1]
-    values = x.reshape(-1)
-    for c in range(begin, end):
-        best[c] = values[c]
-        step[c] = 0
+    values, high, index = x.reshape(-1), best[begin:end], step[begin:end]
+    for c in range(end - begin):
+        high[c] = values[begin + c]
+        index[c] = 0
     for t in range(1, len(begins) - 1):
-        place = begins[t] * features
-        for c in range(begin, min(end, (begins[t + 1] - begins[t]) * features)):
-            value = values[place + c]
-            if not (value <= best[c]) and best[c] == best[c]:
-                best[c] = value
-                step[c] = t
+        count = min(end, (begins[t + 1] - begins[t]) * features) - begin
+        if count <= 0:
+            break
+        first = begins[t] * features + begin
+        _take_larger(values[first : first + count], high, index, np.int32(t))
 
 
 @jit
-def sum_of_taps(x, taps, mean, out, rest, totals, begin, end):
+def sum_of_taps(x, taps, mean, out, scratch, begin, end):
     """Write the sum, or the mean, of the rows that each of the windows from `begin` to `end` sees.
 
-    x       (M, F)  float, in
-    taps    (K, R)  int64, in: which rows; -1: none
-    mean    whether to divide by the number of rows
-    out     (R, F)  float, out
-    rest            F for compensated sums, 0 for plain ones
-    totals  (S,)    float64, overwritten: room for F + rest values; one for each core
+    x        (M, F)  float, in
+    taps     (K, R)  int64, in: which rows; -1: none
+    mean             whether to divide by the number of rows
+    out      (R, F)  float, out
+    scratch  (2F,)   float64, overwritten; one for each core
     """
     features = x.shape[1]
-    values = x.reshape(-1)
+    values, written, total, rest = x.reshape(-1), out.reshape(-1), scratch[:features], scratch[features : 2 * features]
     for r in range(begin, end):
+        for f in range(features):
+            total[f] = rest[f] = 0.0
         seen = 0
-        _clear(totals, 0, features, rest)
         for k in range(taps.shape[0]):
             row = taps[k, r]
             if row >= 0:
-                _add(values, row * features, totals, 0, features, rest)
+                _add(values[row * features : (row + 1) * features], total, rest)
                 seen += 1
-        count = np.float64(seen) if mean else 1.0
+        row, count = written[r * features : (r + 1) * features], np.float64(seen if mean else 1)
         for f in range(features):
-            out[r, f] = _sum(totals, f, rest) / count
+            row[f] = _sum(total[f], rest[f]) / count
 
 
 @jit
@@ -154,43 +154,46 @@ def largest_of_taps(x, taps, out, chosen, begin, end):
     chosen  (R, F)  int32, out: the tap that it comes from
     """
     features = x.shape[1]
+    values, written, taken = x.reshape(-1), out.reshape(-1), chosen.reshape(-1)
     for r in range(begin, end):
-        first = True
+        high, index = written[r * features : (r + 1) * features], taken[r * features : (r + 1) * features]
+        seen = False
         for k in range(taps.shape[0]):
-            row = taps[k, r]
-            if row < 0:
+            if taps[k, r] < 0:
                 continue
-            if first:
-                for f in range(features):
-                    out[r, f] = x[row, f]
-                    chosen[r, f] = k
-                first = False
+            place = taps[k, r] * features
+            row = values[place : place + features]
+            if seen:
+                _take_larger(row, high, index, np.int32(k))
                 continue
             for f in range(features):
-                value, best = x[row, f], out[r, f]
-                if not (value <= best) and best == best:
-                    out[r, f] = value
-                    chosen[r, f] = k
+                high[f] = row[f]
+                index[f] = k
+            seen = True
 
 
 @jit
-def sum_of_largest(dy, chosen, windows, dx, total, begin, end):
+def sum_of_largest(dy, chosen, windows, dx, scratch, begin, end):
     """Write the gradient of the rows from `begin` to `end`: the sum of those of the windows that chose them.
 
     dy       (R, F)  float, in
     chosen   (R, F)  int32, in: as of `largest_of_taps`
     windows  (K, M)  int64, in: which window sees a row by each tap; -1: none
     dx       (M, F)  float, out
-    total    (F,)    float64, overwritten; one for each core
+    scratch  (F,)    float64, overwritten; one for each core
     """
     features = dx.shape[1]
-    for row in range(begin, end):
+    gradients, taken, written, total = dy.reshape(-1), chosen.reshape(-1), dx.reshape(-1), scratch[:features]
+    for m in range(begin, end):
         for f in range(features):
             total[f] = 0.0
         for k in range(windows.shape[0]):
-            r = windows[k, row]
-            if r >= 0:
-                for f in range(features):
-                    total[f] += dy[r, f] if chosen[r, f] == k else 0.0
+            if windows[k, m] < 0:
+                continue
+            place, tap = windows[k, m] * features, np.int32(k)
+            gradient, index = gradients[place : place + features], taken[place : place + features]
+            for f in range(features):
+                total[f] += gradient[f] if index[f] == tap else 0.0
+        row = written[m * features : (m + 1) * features]
         for f in range(features):
-            dx[row, f] = total[f]
+            row[f] = total[f]

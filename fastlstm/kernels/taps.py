@@ -20,13 +20,23 @@ def find_taps(begins, apart, lengths, before, out_begins, stride, dilation, taps
     out_begins  (T_out + 1,) int64, in: first row of each step of the output, and R
     taps        (K, R)       int64, out
     """
+    alike = True  # whether all sequences have as much padding: then a tap sees the same step of all
+    for n in range(len(before)):
+        alike = alike and before[n] == before[0]
     for step in range(begin, end):
         first = out_begins[step]
-        for n in range(out_begins[step + 1] - first):
-            t = step * stride - before[n]
-            for k in range(taps.shape[0]):
+        count = out_begins[step + 1] - first
+        for k in range(taps.shape[0]):
+            moved = step * stride + k * dilation
+            t = moved - before[0]
+            if alike and t >= 0:
+                row = begins[t] if t < lengths[0] else 0
+                for n in range(count):
+                    taps[k, first + n] = row + n * apart if t < lengths[n] else -1
+                continue
+            for n in range(count):
+                t = moved - before[n]
                 taps[k, first + n] = begins[t] + n * apart if 0 <= t < lengths[n] else -1
-                t += dilation
 
 
 @jit

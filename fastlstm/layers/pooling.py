@@ -18,7 +18,7 @@ __all__ = ["AveragePooling1D", "GlobalAveragePooling1D", "GlobalMaxPooling1D", "
 class _Cache(NamedTuple):
     x: Packed
     frame: Frame
-    step: NDArray[np.int64] | None = None  # for the maximum: (N, F), the step it comes from
+    step: NDArray[np.int32] | None = None  # for the maximum: (N, F), the step it comes from
 
 
 class _OneRow(Layer):
@@ -38,7 +38,7 @@ class _OneRow(Layer):
     def config(self) -> dict[str, Any]:
         return {"name": self.name, "dtype": self.dtype.name}
 
-    def _cache(self, x: Packed, context: PassContext, step: NDArray[np.int64] | None = None) -> _Cache | None:
+    def _cache(self, x: Packed, context: PassContext, step: NDArray[np.int32] | None = None) -> _Cache | None:
         return _Cache(x, context.workspace.frame(self), step) if context.training else None
 
     def _dx(self, cache: _Cache, context: PassContext) -> NDArray[Any]:

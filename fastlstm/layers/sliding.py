@@ -48,17 +48,22 @@ class SlidingLayer(Layer):
 
     def lengths_out(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return how many windows sequences of these lengths have; raise ShapeError where one has none."""
-        window, out = self.window, self.window.windows_in(lengths)
-        if len(out) and out.min() < 1:
-            shortest = int(lengths.min())
-            covers = f"{self._word}={window.size}"
-            if window.dilation > 1:
-                covers += f" with dilation_rate={window.dilation} covers {window.reach} steps"
-            raise ShapeError(
-                f"{self.kind}: a sequence has {shortest} step{'s' * (shortest > 1)}, {covers}: with padding='valid' "
-                "nothing is left of it; leave such sequences out, or choose padding='same'"
-            )
-        return out
+        if len(lengths):
+            self._check(int(lengths.min()))
+        return self.window.windows_in(lengths)
+
+    def _check(self, shortest: int) -> None:
+        """Raise ShapeError unless a sequence of so many steps has a window."""
+        window = self.window
+        if window.padding != "valid" or shortest >= window.reach:
+            return
+        covers = f"{self._word}={window.size}"
+        if window.dilation > 1:
+            covers += f" with dilation_rate={window.dilation} covers {window.reach} steps"
+        raise ShapeError(
+            f"{self.kind}: a sequence has {shortest} step{'s' * (shortest != 1)}, {covers}: with padding='valid' "
+            "nothing is left of it; leave such sequences out, or choose padding='same'"
+        )
 
     def look(self, x: Packed, frame: Frame | None) -> tuple[NDArray[Any], Taps]:
         """Return rows of the batch and which of them every window sees; in training, in packed order.
@@ -68,7 +73,7 @@ class SlidingLayer(Layer):
         ShapeError
             A sequence has no window.
         """
-        self.lengths_out(x.lengths[-1:])
+        self._check(len(x.batch_sizes) if x.dense else int(x.lengths[-1]))
         source = rows_in_place(x) if frame is None else packed_rows(x)
         return source.rows, taps_of(x, source, self.window, _memory if frame is None else frame.take)
 
