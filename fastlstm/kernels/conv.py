@@ -1,7 +1,7 @@
 """Convolutions over steps: rows by the taps of windows, gathered into a block that stays in the cache, then multiplied.
 
-Letters: K taps of a window, R windows, F features, M rows. The rows that a window sees rise or fall tap by tap, and what
-is in the padding comes before or after them.
+Letters: K taps of a window, R windows, F features, M rows. The rows that a window sees rise or fall tap by tap, and
+what is in the padding comes before or after them.
 """
 
 from ..simd.denormals import flush, restore

@@ -46,7 +46,7 @@ def test_the_bits_are_those_of_gathered_rows_multiplied(windows, features, size,
     x = rng.standard_normal((9, features)).astype(dtype)
     b, bias = rng.standard_normal((size * features, n)).astype(dtype), rng.standard_normal(n).astype(dtype)
     taps = random_taps(rng, size, windows)
-    a = np.concatenate((x, np.zeros((1, features), dtype)))[taps.T].reshape(windows, -1)
+    a = np.concatenate((x, np.zeros((1, features), dtype)))[np.ascontiguousarray(taps.T)].reshape(windows, -1)
     expected = np.full((windows, n), np.nan, dtype)
     gemm.product(a, a.shape[1], packed(b), a.shape[1], padded(bias), expected, n, n, 0, windows)
     parts = data.draw(strategies.cuts_of(windows))
