@@ -7,6 +7,7 @@ from .layers import (
     GRU,
     L2,
     LSTM,
+    Activation,
     Bidirectional,
     Dense,
     Dropout,
@@ -18,6 +19,7 @@ from .layers import (
     LSTMState,
     RNNState,
     SimpleRNN,
+    Softmax,
     Stream,
 )
 from .threads import get_num_threads, set_num_threads
@@ -35,6 +37,7 @@ __all__ = [
     "GRU",
     "L2",
     "LSTM",
+    "Activation",
     "Bidirectional",
     "Dense",
     "Dropout",
@@ -48,6 +51,7 @@ __all__ = [
     "RNNState",
     "Sequential",
     "SimpleRNN",
+    "Softmax",
     "Stream",
     "__version__",
     "callbacks",

@@ -1,5 +1,6 @@
 """Layers, one a file: parameters, shapes, forward, backward."""
 
+from .activation import Activation, Softmax
 from .base import Layer, PassContext
 from .bidirectional import Bidirectional
 from .dense import Dense
@@ -17,6 +18,7 @@ __all__ = [
     "GRU",
     "L2",
     "LSTM",
+    "Activation",
     "Bidirectional",
     "Dense",
     "Dropout",
@@ -31,5 +33,6 @@ __all__ = [
     "RNNState",
     "RecurrentLayer",
     "SimpleRNN",
+    "Softmax",
     "Stream",
 ]
