@@ -7,6 +7,7 @@ from .layers import (
     GRU,
     L2,
     LSTM,
+    Activation,
     AveragePooling1D,
     Bidirectional,
     Conv1D,
@@ -21,6 +22,7 @@ from .layers import (
     MaxPooling1D,
     RNNState,
     SimpleRNN,
+    Softmax,
     Stream,
 )
 from .threads import get_num_threads, set_num_threads
@@ -38,6 +40,7 @@ __all__ = [
     "GRU",
     "L2",
     "LSTM",
+    "Activation",
     "AveragePooling1D",
     "Bidirectional",
     "Conv1D",
@@ -54,6 +57,7 @@ __all__ = [
     "RNNState",
     "Sequential",
     "SimpleRNN",
+    "Softmax",
     "Stream",
     "__version__",
     "callbacks",

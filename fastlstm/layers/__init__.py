@@ -1,5 +1,6 @@
 """Layers, one a file: parameters, shapes, forward, backward."""
 
+from .activation import Activation, Softmax
 from .base import Layer, PassContext
 from .bidirectional import Bidirectional
 from .conv1d import Conv1D
@@ -18,6 +19,7 @@ __all__ = [
     "GRU",
     "L2",
     "LSTM",
+    "Activation",
     "AveragePooling1D",
     "Bidirectional",
     "Conv1D",
@@ -35,5 +37,6 @@ __all__ = [
     "RNNState",
     "RecurrentLayer",
     "SimpleRNN",
+    "Softmax",
     "Stream",
 ]

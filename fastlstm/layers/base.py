@@ -89,6 +89,15 @@ class Layer:
         return self.features_in is not None
 
     @property
+    def fused_by(self) -> str | None:
+        """The activation that the layer ends with, if it gives the values before it; a loss may fuse with that.
+
+        ``forward(x, context, linear=True)`` then gives them, in memory of the layer's own: a gradient may be written
+        over them.
+        """
+        return None
+
+    @property
     def features_out(self) -> int:
         """Feature count of the output; known once built."""
         raise NotImplementedError

@@ -1,6 +1,6 @@
 """Conv1D: a kernel that slides over the steps of each sequence."""
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -8,14 +8,14 @@ from numpy.typing import DTypeLike, NDArray
 from ..data.packed import Packed
 from ..engine.convolution import RowRing, convolve, gradient_of_input, gradient_of_kernel, kernel_panels
 from ..engine.products import padded_bias
-from ..engine.rows import activate, through_activation
+from ..engine.rows import activate, activate_and_keep, through_activation
 from ..engine.sliding import SlidingWindow, Taps
 from ..errors import OptionError
 from ..runtime.workspace import Frame
+from .activation import checked_activation
 from .base import Gradients, PassContext, size
-from .dense import Activation
 from .initializers import checked_initializer, initial
-from .regularizers import checked_regularizer
+from .regularizers import L2, checked_regularizer
 from .sliding import SlidingLayer, one_of, single
 
 __all__ = ["Conv1D", "ConvStepper"]
@@ -25,7 +25,7 @@ class _Cache(NamedTuple):
     x: Packed
     rows: NDArray[Any]  # of x, as kernels take them
     taps: Taps
-    y: NDArray[Any]
+    kept: NDArray[Any] | None  # for the way back through the activation; None: the caller took the values before it
     frame: Frame
 
 
@@ -54,14 +54,14 @@ class Conv1D(SlidingLayer):
         step sees a later one.
     dilation_rate : int
         Steps from one tap to the next; more than 1 only with `strides` of 1.
-    activation : {"linear", "sigmoid", "tanh", "relu", "softmax"} or None
-        As for `Dense`.
+    activation : str or None
+        One of those that `Activation` takes; None is "linear".
     use_bias : bool
         Whether ``b`` is added.
     kernel_initializer, bias_initializer : str
-        Start values, see `Dense`; the fans are those of all taps together.
-    kernel_regularizer, bias_regularizer : L2, float or None
-        Penalties on ``weight`` and ``bias``.
+        Start values by Keras's names, as for `Dense`; the fans are those of all taps together.
+    kernel_regularizer, bias_regularizer : L2, float, "l2" or None
+        A penalty on the weight, on the bias; see `L2`.
     name, dtype
         See `Layer`.
 
@@ -100,12 +100,12 @@ class Conv1D(SlidingLayer):
         padding: Literal["valid", "same", "causal"] = "valid",
         *,
         dilation_rate: int | tuple[int] = 1,
-        activation: Activation | None = None,
+        activation: str | None = None,
         use_bias: bool = True,
         kernel_initializer: str = "glorot_uniform",
         bias_initializer: str = "zeros",
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
+        kernel_regularizer: L2 | float | str | None = None,
+        bias_regularizer: L2 | float | str | None = None,
         name: str | None = None,
         dtype: DTypeLike = "float32",
     ):
@@ -121,12 +121,10 @@ class Conv1D(SlidingLayer):
             raise OptionError(
                 f"{kind}: strides={window.stride} and dilation_rate={window.dilation}; only one of them may be above 1"
             )
-        if activation not in (None, *get_args(Activation)):
-            raise OptionError(f"{kind}: activation={activation!r}; expected one of {', '.join(get_args(Activation))}")
         if kernel_initializer == "identity":
             raise OptionError(f"{kind}: kernel_initializer='identity'; a kernel of several taps has no identity")
         self.filters = size(kind, "filters", filters)
-        self.activation: Activation = activation or "linear"
+        self.activation = checked_activation(kind, activation)
         self.use_bias = bool(use_bias)
         self.kernel_initializer = checked_initializer(kind, "kernel_initializer", kernel_initializer)
         self.bias_initializer = checked_initializer(kind, "bias_initializer", bias_initializer)
@@ -138,6 +136,10 @@ class Conv1D(SlidingLayer):
     def kernel_size(self) -> int:
         """K, the taps of the kernel."""
         return self.window.size
+
+    @property
+    def fused_by(self) -> str:
+        return self.activation
 
     @property
     def features_out(self) -> int:
@@ -187,20 +189,23 @@ class Conv1D(SlidingLayer):
             kept.append(_Weights(kernel_panels(self.params["weight"]), padded_bias(bias, self.filters, self.dtype)))
         return kept[0]
 
-    def forward(self, x: Packed, context: PassContext) -> tuple[Packed, _Cache | None]:
+    def forward(self, x: Packed, context: PassContext, *, linear: bool = False) -> tuple[Packed, _Cache | None]:
+        """Return the output; with `linear`, the values before the activation, for a loss that fuses with it."""
         frame = context.workspace.frame(self) if context.training else None
         (rows, taps), weights = self.look(x, frame), self.packed()
         shape = taps.rows.shape[1], self.filters
         y = np.empty(shape, self.dtype) if frame is None else frame.take("y", shape, self.dtype)
-        activate(convolve(rows, taps.rows, weights.panels, weights.bias, y), self.activation)
-        return taps.output(y, x), None if frame is None else _Cache(x, rows, taps, y, frame)
+        convolve(rows, taps.rows, weights.panels, weights.bias, y)
+        if frame is None:
+            if not linear:
+                activate(y, self.activation)
+            return taps.output(y, x), None
+        kept = None if linear else activate_and_keep(y, self.activation, frame)
+        return taps.output(y, x), _Cache(x, rows, taps, kept, frame)
 
     def backward(self, dy: NDArray[Any], cache: _Cache, context: PassContext) -> tuple[NDArray[Any], Gradients]:
-        dz, frame, taps = (
-            np.ascontiguousarray(through_activation(dy, cache.y, self.activation)),
-            cache.frame,
-            cache.taps,
-        )
+        kept, frame, taps = cache.kept, cache.frame, cache.taps
+        dz = np.ascontiguousarray(dy if kept is None else through_activation(dy, kept, self.activation))
         weight, bias = gradient_of_kernel(dz, cache.rows, taps.rows, frame, context.workspace, bias=self.use_bias)
         dx = gradient_of_input(dz, self.params["weight"], cache.x, taps, self.window, frame)
         context.workspace.release(self, frame)
