@@ -34,12 +34,6 @@ Indices = NDArray[np.int64]
 _FEWEST_ROWS = 24
 """Windows that are gathered at once at least: a few tiles' rows."""
 
-_COLUMNS_AT_ONCE = 1 << 18
-"""Values that are gathered at once for the gradient of the weight: they stay in the L2 cache, or near it."""
-
-_NARROW = 16
-"""Features up to which products are gathered for the gradient of the input, rather than rows."""
-
 _NS_PER_VALUE = 0.1
 """Estimate, in ns: to gather one value."""
 
@@ -75,7 +69,7 @@ def gradient_of_kernel(
     """
     (count, filters), features, size = dz.shape, x.shape[1], len(taps)
     k, dtype = size * features, dz.dtype
-    block = min(count, max(_COLUMNS_AT_ONCE // k, config.TUNED.row_block))
+    block = min(count, max(config.TUNED.window_values // k, config.TUNED.row_block))
     columns = workspace.shared("columns", (block, k), dtype)
     product = sums = dz[:0]
     for first in range(0, count, block):
@@ -96,7 +90,7 @@ def gradient_of_input(dz: Array, weight: Array, x: Packed, taps: Taps, window: S
     dtype = dz.dtype
     dx = frame.take("dx", (x.total, features), dtype)
     windows = reads_of(taps, x.total, frame.take)
-    gathers = window.stride == 1 and features > _NARROW
+    gathers = window.stride == 1 and features > config.TUNED.narrow_features
     # W_0 to W_K-1, one below the other, or beside each other
     shape = (size * filters, features) if gathers else (filters, size * features)
     turned = frame.take("turned", shape, dtype)

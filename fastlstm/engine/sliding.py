@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..data.lengths import longest_first, same_length
 from ..data.packed import Packed, writeable
 from ..kernels.taps import find_taps, turn_taps
+from ..runtime import config
 from ..runtime.pool import parallel_for
 
 __all__ = ["SlidingWindow", "StepRows", "Taps", "packed_rows", "reads_of", "rows_in_place", "taps_of"]
@@ -23,9 +24,6 @@ Memory = Callable[[str, tuple[int, ...], Any], NDArray[Any]]
 
 _NS_PER_TAP = 1.0
 """Estimate, in ns: to find one row."""
-
-_FEW_TAPS = 1 << 14
-"""Taps of a dense batch up to which they are kept for the next batch of its shape."""
 
 
 class SlidingWindow(NamedTuple):
@@ -121,7 +119,7 @@ def rows_in_place(x: Packed) -> StepRows:
 def taps_of(x: Packed, source: StepRows, window: SlidingWindow, memory: Memory) -> Taps:
     """Find which rows of `source` all windows over a batch see; its sequences have one window each at least."""
     steps = len(x.batch_sizes)
-    if x.dense and steps * x.sequences * window.size <= _FEW_TAPS:
+    if x.dense and steps * x.sequences * window.size <= config.TUNED.kept_taps:
         return _dense_taps(steps, x.sequences, source.apart, window)
     lengths = x.lengths
     if window.keeps_lengths:

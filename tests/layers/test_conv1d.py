@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastlstm as fl
+from fastlstm.data.packed import pack
 from fastlstm.errors import OptionError, ShapeError
 from fastlstm.layers import PassContext
+from fastlstm.runtime import config
 from tests import gradcheck, naive, strategies
 from tests.layers.harness import forward_backward
 from tests.layers.windows import (
@@ -82,7 +84,7 @@ def test_outputs_and_gradients_are_the_naive_ones(lengths, features, filters, si
 
 @pytest.mark.parametrize("shape", SHAPES, ids=["narrow", "wide"])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("activation", [None, "sigmoid", "tanh", "softmax"])  # relu has no slope at 0
+@pytest.mark.parametrize("activation", [None, "tanh", "silu", "softmax"])  # relu has no slope at 0
 def test_gradients_are_the_numeric_ones(shape, options, activation, rng):
     layer = built(shape, rng, activation=activation, **options)
     x = random_case(rng, [9, 7, 9], shape["features"])
@@ -143,6 +145,32 @@ def test_threads_change_no_bit(shape, options, dtype, rng):
     for other in results[1:]:
         for one, expected in zip(other, results[0], strict=True):
             assert_bitwise_equal(one, expected)
+
+
+@pytest.mark.parametrize("options", OPTIONS[:4], ids=str)
+def test_both_ways_to_the_gradient_of_the_input_agree(options, dtype, rng):
+    layer, x = built(SHAPES[1], rng, dtype, **options), random_case(rng, [9, 30], 37, dtype)
+    dy = gradients_like(layer, x, 70, rng)
+    _, rows, _ = forward_backward(layer, x, dy)
+    with config.tuned(narrow_features=1000):
+        _, products, _ = forward_backward(layer, x, dy)
+    for one, other in zip(rows, products, strict=True):
+        assert_gradients_close(one, other)
+
+
+def test_the_values_before_the_activation_are_to_be_had_for_a_loss_that_fuses_with_it(rng):
+    layer, plain = (built(SHAPES[0], np.random.default_rng(1), activation=name) for name in ("softmax", None))
+    x, _ = pack(random_case(rng, [6, 9], 3), features=True)
+    context = PassContext(training=True)
+    logits, cache = layer.forward(x, context, linear=True)
+    expected, other = plain.forward(x, context)
+    assert_bitwise_equal(logits.rows, expected.rows)
+    assert_bitwise_equal(layer.forward(x, PassContext(), linear=True)[0].rows, expected.rows)
+    dz = rng.standard_normal(logits.rows.shape)
+    found, wanted = layer.backward(dz.copy(), cache, context), plain.backward(dz, other, context)
+    assert_bitwise_equal(found[0], wanted[0])
+    assert_bitwise_equal(found[1]["weight"], wanted[1]["weight"])
+    assert layer.fused_by == "softmax"
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
