@@ -214,9 +214,8 @@ class Conv1D(SlidingLayer):
     @property
     def steps_alone(self) -> bool:
         """Whether each step of the output comes from steps of the input up to it, and there is one for each."""
-        return (
-            self.window.padding == "causal" and self.window.stride == 1
-        ) or self.window.size == 1 == self.window.stride
+        window = self.window
+        return window.keeps_lengths and (window.padding == "causal" or window.size == 1)
 
 
 class ConvStepper:
