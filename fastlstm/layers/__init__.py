@@ -1,14 +1,16 @@
 """Layers, one a file: parameters, shapes, forward, backward."""
 
+from .activation import Activation, Softmax
 from .base import Layer, PassContext
 from .bidirectional import Bidirectional
+from .conv1d import Conv1D
 from .dense import Dense
 from .dropout import Dropout
 from .embedding import Embedding
 from .gru import GRU, GRUState
 from .lstm import LSTM, LSTMState
 from .merging import Add, Average, Concatenate, Dot, Maximum, Minimum, Multiply, Subtract
-from .pooling import GlobalAveragePooling1D, GlobalMaxPooling1D, LastStep
+from .pooling import AveragePooling1D, GlobalAveragePooling1D, GlobalMaxPooling1D, LastStep, MaxPooling1D
 from .recurrent import RecurrentLayer
 from .regularizers import L2
 from .repeat import RepeatVector
@@ -21,10 +23,13 @@ __all__ = [
     "GRU",
     "L2",
     "LSTM",
+    "Activation",
     "Add",
     "Average",
+    "AveragePooling1D",
     "Bidirectional",
     "Concatenate",
+    "Conv1D",
     "Dense",
     "Dot",
     "Dropout",
@@ -36,6 +41,7 @@ __all__ = [
     "LSTMState",
     "LastStep",
     "Layer",
+    "MaxPooling1D",
     "Maximum",
     "Minimum",
     "Multiply",
@@ -45,6 +51,7 @@ __all__ = [
     "RepeatVector",
     "SeveralInputs",
     "SimpleRNN",
+    "Softmax",
     "Stream",
     "Subtract",
     "Symbol",

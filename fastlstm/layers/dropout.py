@@ -35,6 +35,7 @@ class Dropout(Layer):
     """
 
     takes_samples = True
+    by_row = True
 
     def __init__(self, rate: float, *, name: str | None = None, dtype: DTypeLike = "float32"):
         super().__init__(name=name, dtype=dtype)

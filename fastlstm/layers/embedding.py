@@ -44,6 +44,7 @@ class Embedding(Layer):
     """
 
     takes_ids = True
+    by_row = True
 
     def __init__(self, input_dim: int, output_dim: int, *, name: str | None = None, dtype: DTypeLike = "float32"):
         super().__init__(name=name, dtype=dtype)

@@ -134,10 +134,9 @@ class Unpacker:
         if axis is None or isinstance(axis.source, int):
             return
         source = data.inputs[graph.inputs.index(axis.source)]
-        form, length = source.form, source.form.length
+        self._form = source.form
         for layer in axis.layers:
-            length = int(layer.lengths_out(np.array([length]))[0]) if form.kind != "list" else 0
-        self._form = BatchFormat(form.kind, length)
+            self._form = layer.form_out(self._form)
         self._starts = None if axis.layers else source.starts
 
     def __call__(self, y: Packed, which: NDArray[np.int64]) -> Any:

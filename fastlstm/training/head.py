@@ -28,6 +28,9 @@ _BLOCK_BYTES = 16 << 20
 _LEAST_ROWS = 64
 """Of a block, however wide a row is."""
 
+_PROBABILITIES = ("sigmoid", "softmax", "hard_sigmoid", "hard_sigmoid_keras2")
+"""Activations that give numbers from 0 to 1."""
+
 _LOSSES_OF_LAYERS = {"crf": "CRF"}
 """Losses that need a layer of their own kind last."""
 
@@ -75,7 +78,7 @@ def fuses(loss: Loss, layer: Layer | None) -> bool:
         if activation in ("sigmoid", "softmax"):
             raise OptionError(f"{loss.name}: from_logits=True, but {name} ends with {activation}; drop one of the two")
         return True
-    if loss.fuses is not None and activation is not None and activation not in ("sigmoid", "softmax", loss.fuses):
+    if loss.fuses is not None and activation is not None and activation not in (*_PROBABILITIES, loss.fuses):
         raise OptionError(
             f"{loss.name} needs probabilities, but {name} ends with activation={activation!r}; "
             f"write activation={loss.fuses!r}, or take the loss with from_logits=True"
@@ -175,7 +178,7 @@ class Head:
             if self.layer is not None:
                 y, cache = self.layer.forward(x, context, linear=True)  # type: ignore[call-arg]
             given: Any = y
-            if self.layer is None or np.may_share_memory(y.rows, x.rows):
+            if self.layer is None:
                 given = y.with_rows(y.rows.copy())  # a cache may hold them
             target = self.loss.check_targets(target, given if self.loss.by_sequence else given.rows)
             self._look_at(y, target, weights)
