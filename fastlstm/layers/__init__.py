@@ -9,8 +9,12 @@ from .dropout import Dropout
 from .embedding import Embedding
 from .gru import GRU, GRUState
 from .lstm import LSTM, LSTMState
+from .masking import Masking
 from .merging import Add, Average, Concatenate, Dot, Maximum, Minimum, Multiply, Subtract
+from .noise import GaussianDropout, GaussianNoise, SpatialDropout1D
+from .normalization import BatchNormalization, LayerNormalization, RMSNormalization
 from .pooling import AveragePooling1D, GlobalAveragePooling1D, GlobalMaxPooling1D, LastStep, MaxPooling1D
+from .rectifiers import ELU, LeakyReLU, ReLU
 from .recurrent import RecurrentLayer
 from .regularizers import L2
 from .repeat import RepeatVector
@@ -20,6 +24,7 @@ from .stream import Stream
 from .symbol import Input, Symbol
 
 __all__ = [
+    "ELU",
     "GRU",
     "L2",
     "LSTM",
@@ -27,6 +32,7 @@ __all__ = [
     "Add",
     "Average",
     "AveragePooling1D",
+    "BatchNormalization",
     "Bidirectional",
     "Concatenate",
     "Conv1D",
@@ -35,23 +41,31 @@ __all__ = [
     "Dropout",
     "Embedding",
     "GRUState",
+    "GaussianDropout",
+    "GaussianNoise",
     "GlobalAveragePooling1D",
     "GlobalMaxPooling1D",
     "Input",
     "LSTMState",
     "LastStep",
     "Layer",
+    "LayerNormalization",
+    "LeakyReLU",
+    "Masking",
     "MaxPooling1D",
     "Maximum",
     "Minimum",
     "Multiply",
     "PassContext",
+    "RMSNormalization",
     "RNNState",
+    "ReLU",
     "RecurrentLayer",
     "RepeatVector",
     "SeveralInputs",
     "SimpleRNN",
     "Softmax",
+    "SpatialDropout1D",
     "Stream",
     "Subtract",
     "Symbol",
