@@ -15,19 +15,24 @@ from .layers import (
     GlobalMaxPooling1D,
     GRUState,
     LastStep,
+    Layer,
     LSTMState,
     RNNState,
     SimpleRNN,
     Stream,
 )
+from .layers.registry import register
 from .threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from . import decode, errors
+    from . import decode, errors, testing
     from .models.language_model import LanguageModel
     from .models.loading import load
     from .models.sequential import Sequential
     from .training import callbacks, losses, metrics, optimizers, schedules
+    from .training.callbacks import Callback
+    from .training.losses import Loss
+    from .training.metrics import Metric
 
 __version__ = "0.1.0"
 
@@ -36,6 +41,7 @@ __all__ = [
     "L2",
     "LSTM",
     "Bidirectional",
+    "Callback",
     "Dense",
     "Dropout",
     "Embedding",
@@ -45,6 +51,9 @@ __all__ = [
     "LSTMState",
     "LanguageModel",
     "LastStep",
+    "Layer",
+    "Loss",
+    "Metric",
     "RNNState",
     "Sequential",
     "SimpleRNN",
@@ -58,12 +67,17 @@ __all__ = [
     "losses",
     "metrics",
     "optimizers",
+    "register",
     "schedules",
     "set_num_threads",
+    "testing",
 ]
 
 _LATER = {  # imported when first asked for: a service that only runs a layer starts without them
+    "Callback": ".training.callbacks",
     "LanguageModel": ".models.language_model",
+    "Loss": ".training.losses",
+    "Metric": ".training.metrics",
     "Sequential": ".models.sequential",
     "load": ".models.loading",
     "decode": ".decode",
@@ -73,6 +87,7 @@ _LATER = {  # imported when first asked for: a service that only runs a layer st
     "metrics": ".training.metrics",
     "optimizers": ".training.optimizers",
     "schedules": ".training.schedules",
+    "testing": ".testing",
 }
 
 
