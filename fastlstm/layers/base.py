@@ -89,8 +89,8 @@ class Layer:
 
     @property
     def features_out(self) -> int:
-        """Feature count of the output; known once built."""
-        raise NotImplementedError
+        """Feature count of the output, known once built; by default that of the input."""
+        return self.features_in or 0
 
     def features_for(self, features: Any) -> int | None:
         """Return the features of the output for inputs of `features` features: known before the layer is built."""

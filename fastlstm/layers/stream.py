@@ -52,7 +52,7 @@ class _RecurrentStepper:
 
 
 class _RowStepper:
-    """A layer that looks at one step at a time anyhow: Embedding, Dense."""
+    """A layer that looks at one step at a time anyhow: Embedding, Dense, or one that says so (`Layer.by_row`)."""
 
     def __init__(self, layer: Layer, batch: int):
         self.layer = layer
@@ -74,7 +74,7 @@ def _stepper(layer: Layer, batch: int) -> _Stepper | None:
     """Return how `layer` goes by steps; None for one that lets single steps through as they are."""
     if isinstance(layer, RecurrentLayer) and not layer.go_backwards:
         return _RecurrentStepper(layer, batch)
-    if isinstance(layer, Embedding | Dense):
+    if isinstance(layer, Embedding | Dense) or layer.by_row:
         return _RowStepper(layer, batch)
     if isinstance(layer, Dropout | LastStep):
         return None
@@ -91,7 +91,8 @@ class Stream:
     Parameters
     ----------
     layers : sequence of Layer
-        Built; recurrent layers, Embedding, Dense, Dropout (which does nothing here) and LastStep.
+        Built; recurrent layers, Embedding, Dense, others that are `Layer.by_row`, Dropout (which does nothing here) and
+        LastStep.
     batch : int
         N, the sequences side by side.
 

@@ -76,6 +76,11 @@ class _Check:
                     f"{self.layer.kind}: forward returned {type(output).__name__} as output {place}; expected a "
                     "Packed: x.with_rows(y) or x.one_row_each(y)"
                 )
+            if not self.layer.takes_several and output.features != self.layer.features_out:
+                raise ContractError(
+                    f"{self.layer.kind}: output {place} has {output.features} features, features_out says "
+                    f"{self.layer.features_out}"
+                )
             if output.rows.dtype != self.layer.dtype:
                 raise ContractError(
                     f"{self.layer.kind}: output {place} is {output.rows.dtype}, the layer's dtype {self.layer.dtype}"

@@ -1,4 +1,4 @@
-"""Metrics: figures gathered over many batches. They look at the output and change nothing."""
+"""Metrics by Keras's names, and which accuracy goes with a loss."""
 
 import math
 from collections.abc import Mapping
@@ -7,21 +7,32 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.rows import activate
-from ..errors import ContractError, OptionError, ShapeError
-from ..kernels.softmax import softmax_rows
+from ..errors import OptionError, ShapeError
 from ..layers import registry
-from ..layers.registry import snake_case
-from .losses import BinaryCrossentropy, CategoricalCrossentropy, Loss, SparseCategoricalCrossentropy
-from .returned import read_only, returned_array
+from .losses import (
+    MAE,
+    MAPE,
+    MSE,
+    MSLE,
+    BinaryCrossentropy,
+    CategoricalCrossentropy,
+    KLDivergence,
+    Loss,
+    SparseCategoricalCrossentropy,
+)
+from .metric import Metric
 
 __all__ = [
     "AUC",
     "BinaryAccuracy",
     "CategoricalAccuracy",
     "MeanAbsoluteError",
+    "MeanAbsolutePercentageError",
+    "MeanSquaredError",
+    "MeanSquaredLogarithmicError",
     "Metric",
     "Perplexity",
+    "RootMeanSquaredError",
     "SparseCategoricalAccuracy",
     "describe",
     "get",
@@ -29,133 +40,6 @@ __all__ = [
 ]
 
 Rows = NDArray[Any]
-
-
-class Metric:
-    """Base of the metrics, also of your own: a mean over rows, unless `result` says otherwise.
-
-    A metric of your own defines `rows`; `result`, if it is no mean; `config`, if its constructor takes arguments.
-
-    Attributes
-    ----------
-    name : str
-        What figures are called: the class name in lower case, unless the class says otherwise.
-    total, count
-        Of what `rows` returned, the weighted sum over all rows since `reset`, and the sum of the weights.
-
-    Examples
-    --------
-    Counts that belong together are columns of `rows`, and of `total`:
-
-    >>> import numpy as np, fastlstm as fl
-    >>> class F1(fl.Metric):
-    ...     def rows(self, output, target):
-    ...         found, true = output > 0.5, target > 0.5
-    ...         return np.hstack([found & true, found ^ true])
-    ...
-    ...     def result(self):
-    ...         right, wrong = self.total
-    ...         return 2 * right / (2 * right + wrong)
-    >>> f1 = F1()
-    >>> f1.update(np.array([[0.9], [0.8], [0.1]]), np.array([[1.0], [0.0], [0.0]]))
-    >>> f1.name, round(float(f1.result()), 4)
-    ('f1', 0.6667)
-    """
-
-    name: str = "metric"
-    running: ClassVar[bool] = True
-    """Whether `result` is cheap enough to be shown after each batch."""
-    before_activation: ClassVar[bool] = False
-    """Whether `rows` takes what the last activation would take, and a third argument that names it (or None)."""
-
-    def __init_subclass__(cls, **more: Any) -> None:
-        super().__init_subclass__(**more)
-        if "name" not in cls.__dict__:
-            cls.name = snake_case(cls.__name__)
-        if "rows" in cls.__dict__ and "before_activation" not in cls.__dict__:
-            cls.before_activation = False
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, as JSON can hold them."""
-        return {}
-
-    def reset(self) -> None:
-        """Begin again."""
-        self.total: Any = 0.0
-        self.count = 0.0
-
-    def update(
-        self,
-        output: Rows,
-        target: Rows,
-        pending: str | None = None,
-        weights: NDArray[np.float64] | None = None,
-    ) -> None:
-        """Take in a batch.
-
-        Parameters
-        ----------
-        output : array, shape (M, K)
-        target : array
-            As the loss checked it. Rows whose class is negative are left out: the loss ignores them.
-        pending : {"softmax", "sigmoid"}, optional
-            The last activation, where the loss takes care of it and `output` holds the values before it.
-        weights : array of float64, shape (M,), optional
-            What each row counts; all alike by default.
-        """
-        if (
-            isinstance(target, np.ndarray)
-            and target.ndim == 1
-            and target.dtype == np.int64
-            and target.min(initial=0) < 0
-        ):
-            kept = target >= 0
-            output, target, weights = output[kept], target[kept], None if weights is None else weights[kept]
-        values = self._values(output, target, pending)
-        self.total = self.total + (values.sum(axis=0) if weights is None else weights @ values)
-        self.count += float(len(values) if weights is None else weights.sum())
-
-    def _values(self, output: Rows, target: Rows, pending: str | None) -> Rows:
-        """Return what `rows` does, checked."""
-        if self.before_activation:
-            return self.rows(output, target, pending)  # type: ignore[call-arg]
-        if pending is not None:
-            output = output.copy()
-            activate(output, pending)
-        what = f"{type(self).__name__}.rows"
-        values = returned_array(what, self.rows(read_only(output), read_only(target)), f"{len(output)} figures")
-        if values.ndim not in (1, 2) or len(values) != len(output):
-            raise ShapeError(
-                f"{what} returned shape {values.shape}; expected ({len(output)},), a figure for each row, or "
-                f"({len(output)}, C) for C of them"
-            )
-        if values.dtype.kind not in "fiub":
-            raise ContractError(f"{what} returned {values.dtype}; expected numbers or bool")
-        return values
-
-    def rows(self, output: Rows, target: Rows) -> Rows:
-        """Return the figure of each row (M,), or several of each (M, C): numbers or bool.
-
-        Parameters
-        ----------
-        output : array, shape (M, K)
-            What the model puts out, after its last activation; it cannot be written to.
-        target : array
-            As the loss takes it: ``(M, K)``, or ``(M,)`` classes; neither can this.
-        """
-        raise NotImplementedError
-
-    def result(self) -> float:
-        """Return the figure over all that came in; NaN for nothing."""
-        if np.ndim(self.total):
-            raise ContractError(
-                f"{type(self).__name__}.rows returns {len(self.total)} figures a row; define result(), which makes one "
-                "of total"
-            )
-        return float(self.total / self.count) if self.count else math.nan
 
 
 class SparseCategoricalAccuracy(Metric):
@@ -191,22 +75,54 @@ class BinaryAccuracy(Metric):
         return np.asarray(((output > (0.0 if pending == "sigmoid" else 0.5)) == (target > 0.5)).mean(axis=1))
 
 
-class MeanAbsoluteError(Metric):
+class _MeanError(Metric):
+    """Mean of what a loss makes of each row."""
+
+    kind: ClassVar[type[Loss]]
+
+    def rows(self, output: Rows, target: Rows) -> Rows:
+        """Return the error of each row."""
+        if target.shape != output.shape:
+            raise ShapeError(f"{self.name}: targets have shape {target.shape} by row, the output {output.shape}")
+        return self.kind().rows(output, target)
+
+
+class MeanAbsoluteError(_MeanError):
     """Mean absolute error over the outputs of a row."""
 
     name = "mae"
-    before_activation = True
+    kind = MAE
 
-    def rows(self, output: Rows, target: Rows, pending: str | None = None) -> Rows:
-        """Return the error of each row."""
-        output = output.astype(np.float64)
-        if pending == "sigmoid":
-            output = 0.5 * (1.0 + np.tanh(0.5 * output))
-        elif pending == "softmax":
-            softmax_rows(output, 0, len(output))
-        if target.shape != output.shape:
-            raise ShapeError(f"mae: targets have shape {target.shape} by row, the output {output.shape}")
-        return np.asarray(np.abs(output - target).mean(axis=1))
+
+class MeanSquaredError(_MeanError):
+    """Mean squared error over the outputs of a row."""
+
+    name = "mse"
+    kind = MSE
+
+
+class RootMeanSquaredError(MeanSquaredError):
+    """Root of the mean squared error over all rows."""
+
+    name = "root_mean_squared_error"
+
+    def result(self) -> float:
+        """Return the root of the mean over all rows."""
+        return math.sqrt(super().result())
+
+
+class MeanAbsolutePercentageError(_MeanError):
+    """Mean absolute error in percent of the target; see `losses.MAPE`."""
+
+    name = "mape"
+    kind = MAPE
+
+
+class MeanSquaredLogarithmicError(_MeanError):
+    """Mean squared difference of ``log(1 + y)``; see `losses.MSLE`."""
+
+    name = "msle"
+    kind = MSLE
 
 
 class Perplexity(Metric):
@@ -287,6 +203,14 @@ _BY_NAME: dict[str, type[Metric]] = {
     "sparse_categorical_accuracy": SparseCategoricalAccuracy,
     "mae": MeanAbsoluteError,
     "mean_absolute_error": MeanAbsoluteError,
+    "mse": MeanSquaredError,
+    "mean_squared_error": MeanSquaredError,
+    "rmse": RootMeanSquaredError,
+    "root_mean_squared_error": RootMeanSquaredError,
+    "mape": MeanAbsolutePercentageError,
+    "mean_absolute_percentage_error": MeanAbsolutePercentageError,
+    "msle": MeanSquaredLogarithmicError,
+    "mean_squared_logarithmic_error": MeanSquaredLogarithmicError,
     "perplexity": Perplexity,
     "auc": AUC,
 }
@@ -295,7 +219,9 @@ _ACCURACY: dict[type[Loss], type[Metric]] = {
     BinaryCrossentropy: BinaryAccuracy,
     CategoricalCrossentropy: CategoricalAccuracy,
     SparseCategoricalCrossentropy: SparseCategoricalAccuracy,
+    KLDivergence: CategoricalAccuracy,
 }
+"""The accuracy that goes with a loss; that of one whose targets are classes is the sparse one."""
 
 
 def known(metric: Metric) -> bool:
@@ -332,12 +258,17 @@ def get(metric: str | type[Metric] | Metric | Mapping[str, Any], loss: Loss) -> 
         described.name = metric["name"]
         return described
     name = str(metric).lower()
-    kind = _ACCURACY.get(type(loss)) if name in ("accuracy", "acc") else _BY_NAME.get(name)
+    kind = _accuracy(loss) if name in ("accuracy", "acc") else _BY_NAME.get(name)
     if kind is None:
         raise OptionError(
             f"metric {metric!r} is unknown, or does not go with {loss.name}; expected a Metric, accuracy "
-            f"(with a cross-entropy) or one of {', '.join(_BY_NAME)}"
+            f"(where targets are classes) or one of {', '.join(_BY_NAME)}"
         )
     made = kind()
     made.name = name  # figures bear the name that was asked for
     return made
+
+
+def _accuracy(loss: Loss) -> type[Metric] | None:
+    """Return the accuracy that goes with a loss; None where none does."""
+    return _ACCURACY.get(type(loss), SparseCategoricalAccuracy if loss.takes_classes else None)

@@ -20,10 +20,6 @@ class Scale(fl.Layer):
         super().__init__(name=name, dtype=dtype)
         self.shift = shift
 
-    @property
-    def features_out(self):
-        return self.features_in
-
     def config(self):
         return super().config() | {"shift": self.shift}
 
@@ -48,8 +44,6 @@ class Registered(Scale):
 @fl.register
 class Bare(fl.Layer):
     """Without a constructor of its own, or anything else."""
-
-    features_out = property(lambda self: self.features_in)
 
     def forward(self, x, context):
         return x.with_rows(-x.rows), None

@@ -64,7 +64,6 @@ class Scale(fl.Layer):
     """``x ** 2 * gain``: right, but for what a subclass breaks."""
 
     takes_samples = True
-    features_out = property(lambda self: self.features_in)
 
     def create(self, features, rng):
         return {"gain": np.ones(features)}
@@ -184,6 +183,11 @@ class Narrow(Scale):
         return x.with_rows(x.rows.astype(np.float16)), x.rows
 
 
+class Doubles(Scale):
+    def forward(self, x, context):
+        return x.with_rows(np.hstack([x.rows, x.rows])), x.rows
+
+
 class NoBatch(Scale):
     def forward(self, x, context):
         return x.rows**2, x.rows
@@ -203,6 +207,7 @@ class Writes(Scale):
         (Summed, r"Summed: the gradient of input 0 is float32 \(4,\); expected float32 \(15, 4\)"),
         (NoInput, "NoInput: the gradient of input 0 is NoneType"),
         (Narrow, "Narrow: output 0 is float16, the layer's dtype float32"),
+        (Doubles, "Doubles: output 0 has 8 features, features_out says 4"),
         (NoBatch, r"NoBatch: forward returned ndarray as output 0; expected a Packed: x\.with_rows"),
         (Writes, "Writes: forward wrote into the rows of input 0"),
     ],

@@ -49,6 +49,9 @@ def test_auc_counts_pairs_whatever_the_batches(count, seed, data):
         ("accuracy", SOFT, [[0.2, 0.8], [0.6, 0.4]], [[0, 1], [0, 1]], [1, 0]),
         ("accuracy", SPARSE, [[0.2, 0.8], [0.6, 0.4]], [1, 1], [1, 0]),
         ("mae", losses.get("mse"), [[1.0, 2.0], [0.0, 0.0]], [[0.0, 4.0], [3.0, 0.0]], [1.5, 1.5]),
+        ("mse", losses.get("mse"), [[1.0, 2.0], [0.0, 0.0]], [[0.0, 4.0], [3.0, 0.0]], [2.5, 4.5]),
+        ("mape", losses.get("mse"), [[1.0, 2.0], [0.0, 0.0]], [[2.0, 4.0], [3.0, 1.0]], [50.0, 100.0]),
+        ("msle", losses.get("mse"), [[1.0, 3.0], [0.0, 0.0]], [[3.0, 1.0], [0.0, 0.0]], [math.log(2) ** 2, 0.0]),
     ],
 )
 def test_means_over_rows(name, loss, output, target, expected):
@@ -112,6 +115,22 @@ def test_bad_requests():
     for name in ("auc", "mae"):
         with pytest.raises(ShapeError, match=r"\(4,\)"):
             metrics.get(name, SPARSE).update(np.zeros((4, 3)), np.zeros(4, np.int64))
+
+
+def test_the_root_is_taken_of_the_mean_over_all_rows():
+    metric = metrics.get("rmse", losses.get("mse"))
+    metric.update(np.array([[1.0], [5.0]]), np.zeros((2, 1)))
+    metric.update(np.array([[2.0]]), np.zeros((1, 1)))
+    assert metric.result() == pytest.approx(math.sqrt(10.0))
+    assert metric.name == "rmse"
+
+
+def test_the_accuracy_of_other_losses():
+    class Own(losses.Loss):
+        takes_classes = True
+
+    assert type(metrics.get("accuracy", Own())) is metrics.SparseCategoricalAccuracy
+    assert type(metrics.get("accuracy", losses.get("kld"))) is metrics.CategoricalAccuracy
 
 
 # --- metrics of the user's own ------------------------------------------------------------------------------------
