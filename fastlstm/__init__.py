@@ -45,6 +45,7 @@ from .layers import (
     SpatialDropout1D,
     Stream,
     Subtract,
+    TimeDistributed,
 )
 from .layers.registry import register
 from .threads import get_num_threads, set_num_threads
@@ -110,6 +111,7 @@ __all__ = [
     "SpatialDropout1D",
     "Stream",
     "Subtract",
+    "TimeDistributed",
     "__version__",
     "callbacks",
     "decode",
