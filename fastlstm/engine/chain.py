@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.chain import Chain, ChainScores
-from ..data.packed import Packed
+from ..data.packed import Packed, writeable
 from ..kernels.crf import crf_gradient, crf_losses, crf_marginals, padded_tags, scratch_size
 from ..runtime.pool import num_chunks, parallel_for
 from ..runtime.workspace import temporary
@@ -52,7 +52,7 @@ def _share(kernel: Callable[..., Any], args: tuple[Any, ...], x: Packed, count: 
 def chain_losses(scores: ChainScores, tags: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return ``-log p(tags)`` of each sequence (N,), in packed order; `tags` (M,) are one a row."""
     losses = np.empty(scores.sequences)
-    rows, table = np.ascontiguousarray(scores.rows), _table(scores.chain)
+    rows, table = writeable(np.ascontiguousarray(scores.rows)), _table(scores.chain)
     args = rows, tags, scores.offsets, scores.lengths, table, losses
     _share(crf_losses, args, scores, scores.sequences, _FORWARD_NS)
     return losses
@@ -61,7 +61,7 @@ def chain_losses(scores: ChainScores, tags: NDArray[np.int64]) -> NDArray[np.flo
 def chain_marginals(emissions: Packed, chain: Chain, out: NDArray[Any]) -> NDArray[np.float64]:
     """Write the probability of each tag at each step to `out` (M, K); return log Z of each sequence (N,)."""
     partitions = np.empty(emissions.sequences)
-    rows = np.ascontiguousarray(emissions.rows)
+    rows = writeable(np.ascontiguousarray(emissions.rows))
     args = rows, emissions.offsets, emissions.lengths, _table(chain), out, partitions
     _share(crf_marginals, args, emissions, emissions.sequences, _FORWARD_NS + _BACK_NS)
     return partitions
