@@ -1,7 +1,7 @@
 """CRF: a linear-chain conditional random field over the tags of each sequence."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -72,9 +72,6 @@ class CRF(Layer):
     array([[0, 1, 0]])
     """
 
-    fused_by: ClassVar[str] = "crf"
-    """The name of the loss that takes the scores instead of the probabilities."""
-
     def __init__(
         self,
         forbidden: Sequence[Pair] | ArrayLike | None = None,
@@ -86,6 +83,10 @@ class CRF(Layer):
         self.forbidden, self._matrix_of = _pairs(forbidden)
         """Pairs (i, j), None standing for what is outside of the sequence."""
         self._masks: Chain | None = None  # the same as booleans, made when first needed
+
+    @property
+    def fused_by(self) -> str:
+        return "crf"
 
     @property
     def features_out(self) -> int:

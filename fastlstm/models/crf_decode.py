@@ -1,19 +1,21 @@
 """The best paths of tags under a CRF, found by the Viterbi decoder."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from ..data.packed import BatchFormat, BatchLike
-from ..data.sequences import SequenceSet
+from ..data.packed import BatchFormat, Packed
 from ..decode.hypothesis import Hypothesis
 from ..decode.viterbi import viterbi
 from ..errors import NotBuiltError, OptionError
 from ..layers import PassContext
 from ..layers.crf import CRF
+from ..training.graph import Graph
 from ..training.loop import batches_of
-from .stack import Stack
+from .data import Unpacker, join
+from .trainable import Trainable
 
 __all__ = ["decode_tags"]
 
@@ -23,7 +25,7 @@ _BATCH = 32
 _AS_LIST = BatchFormat("list", 0)
 
 
-def decode_tags(model: Stack | CRF, x: BatchLike, lengths: ArrayLike | None = None) -> Any:
+def decode_tags(model: Trainable | CRF, x: Any, lengths: Any = None) -> Any:
     """Return the path of tags that is the most probable as a whole, for each sequence (Viterbi 1967).
 
     The tag that is the most probable at each step alone, which ``predict(x).argmax(axis=-1)`` gives, may be another
@@ -31,22 +33,22 @@ def decode_tags(model: Stack | CRF, x: BatchLike, lengths: ArrayLike | None = No
 
     Parameters
     ----------
-    model : Sequential or CRF
-        A chain of layers that ends with a CRF, or the layer itself.
+    model : Model, Sequential or CRF
+        A model one of whose outputs is that of a CRF, or the layer itself.
     x : array or list of arrays
-        What the model takes; for a CRF the emissions, ``(N, T, K)`` or a list of ``(T_n, K)``.
+        What the model's `predict` takes; for a CRF the emissions, ``(N, T, K)`` or a list of ``(T_n, K)``.
     lengths : array of int, shape (N,), optional
         True steps of each sequence of a padded array.
 
     Returns
     -------
     array or list of arrays
-        int64: ``(N, T)``, zeros from each sequence's length on; for a list a list of ``(T_n,)``.
+        int64: ``(N, T)``, zeros where there is padding; for a list a list of ``(T_n,)``.
 
     Raises
     ------
     OptionError
-        The model does not end with a CRF.
+        The model does not end with a CRF, or with several.
     NotBuiltError
         It has no weights yet.
     DataError
@@ -63,42 +65,45 @@ def decode_tags(model: Stack | CRF, x: BatchLike, lengths: ArrayLike | None = No
     >>> decode_tags(crf, np.array([[[0.0, 4.0], [0.0, 9.0], [0.0, 4.0]]]))
     array([[0, 1, 0]])
     """
-    crf, form, emissions = _emissions(model, x, lengths)
+    crf, parts, unpack = _emissions(model, x, lengths)
     chain = crf.chain
-    found = cast(list[list[Hypothesis]], viterbi(emissions, chain.transitions, start=chain.start, end=chain.end))
+    sequences = [sequence for part in parts for sequence in _AS_LIST.unpack(part)]
+    found = cast(list[list[Hypothesis]], viterbi(sequences, chain.transitions, start=chain.start, end=chain.end))
     paths = [np.array(best.ids, np.int64) for [best] in found]
-    if form.kind == "list":
-        return paths
-    tags = np.zeros((len(paths), max(form.length, *map(len, paths))), np.int64)
-    for row, path in zip(tags, paths, strict=True):
-        row[: len(path)] = path
-    return tags
+    decoded, done = [], 0
+    for part in parts:
+        tags = np.empty(part.total, np.int64)
+        offsets, packed_places = part.offsets, part.to_user_order(np.arange(part.sequences))
+        for n, path in zip(packed_places, paths[done : done + part.sequences], strict=True):
+            tags[offsets[: len(path)] + n] = path
+        decoded.append(unpack(part.with_rows(tags), np.arange(done, done + part.sequences)))
+        done += part.sequences
+    return join(decoded)
 
 
 def _emissions(
-    model: Stack | CRF, x: BatchLike, lengths: ArrayLike | None
-) -> tuple[CRF, BatchFormat, list[NDArray[Any]]]:
-    """Return the CRF, the form of the input, and the emissions (T_n, K) of each sequence as the user numbers them."""
+    model: Trainable | CRF, x: Any, lengths: Any
+) -> tuple[CRF, Sequence[Packed], Callable[[Packed, NDArray[np.int64]], Any]]:
+    """Return the CRF, its emissions batch by batch, and what gives a batch of those numbers the form of the input."""
     if isinstance(model, CRF):
         if not model.built:
             raise NotBuiltError("decode_tags: the CRF has no weights yet; train it, build(features), or load some")
         packed, form = model.take(x, lengths)
-        return model, form, _AS_LIST.unpack(packed)
-    crf = model.layers[-1] if isinstance(model, Stack) and model.layers else None
-    if not isinstance(crf, CRF):
-        raise OptionError("decode_tags: this is no model that ends with a CRF; expected a Sequential, or a CRF layer")
-    if not model.built:
-        raise NotBuiltError("decode_tags: the model has no weights yet; call fit, or build(features), or load one")
-    first = model.layers[0]
-    data = SequenceSet(
-        x, lengths=lengths, ids=first.takes_ids, by_step=True, samples=first.takes_samples, who="decode_tags"
-    )
-    found: list[NDArray[Any]] = []
+        return model, [packed], lambda tags, _: form.unpack(tags)
+    if not isinstance(model, Trainable):
+        raise OptionError(f"decode_tags: {type(model).__name__} is no model with a CRF; pass a Model, or the layer")
+    model._need_built("decode_tags")
+    data = model._set("decode_tags", x, lengths=lengths)
+    graph = model._graph_for(data)
+    ends = [symbol for symbol in graph.outputs if symbol.node is not None and isinstance(symbol.node.layer, CRF)]
+    if len(ends) != 1:
+        raise OptionError(f"decode_tags: {len(ends)} of the model's outputs come from a CRF; expected one")
+    node = ends[0].node
+    assert node is not None
+    body = Graph(graph.inputs, node.inputs, "decode_tags")
+    parts = []
     for which in batches_of(len(data), _BATCH):
-        rows = data.take(which, first.dtype).x
-        if not first.takes_ids:
-            first.check_features(rows.features)
-        for layer in model.layers[:-1]:
-            rows, _ = layer.forward(rows, PassContext())
-        found += _AS_LIST.unpack(rows)
-    return crf, data.form, found
+        batch = data.take(which, model._dtype)
+        model._check_inputs(batch, graph)
+        parts += body.forward(batch.inputs, PassContext())[0]
+    return cast(CRF, node.layer), parts, Unpacker(ends[0], graph, data)
