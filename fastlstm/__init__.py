@@ -27,6 +27,7 @@ from .layers import (
     GRUState,
     Input,
     LastStep,
+    Layer,
     LayerNormalization,
     LeakyReLU,
     LSTMState,
@@ -44,16 +45,21 @@ from .layers import (
     SpatialDropout1D,
     Stream,
     Subtract,
+    TimeDistributed,
 )
+from .layers.registry import register
 from .threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from . import decode, errors
+    from . import decode, errors, testing
     from .models.language_model import LanguageModel
     from .models.loading import load
     from .models.model import Model
     from .models.sequential import Sequential
     from .training import callbacks, losses, metrics, optimizers, schedules
+    from .training.callbacks import Callback
+    from .training.losses import Loss
+    from .training.metrics import Metric
 
 __version__ = "0.1.0"
 
@@ -68,6 +74,7 @@ __all__ = [
     "AveragePooling1D",
     "BatchNormalization",
     "Bidirectional",
+    "Callback",
     "Concatenate",
     "Conv1D",
     "Dense",
@@ -83,11 +90,14 @@ __all__ = [
     "LSTMState",
     "LanguageModel",
     "LastStep",
+    "Layer",
     "LayerNormalization",
     "LeakyReLU",
+    "Loss",
     "Masking",
     "MaxPooling1D",
     "Maximum",
+    "Metric",
     "Minimum",
     "Model",
     "Multiply",
@@ -101,6 +111,7 @@ __all__ = [
     "SpatialDropout1D",
     "Stream",
     "Subtract",
+    "TimeDistributed",
     "__version__",
     "callbacks",
     "decode",
@@ -110,13 +121,18 @@ __all__ = [
     "losses",
     "metrics",
     "optimizers",
+    "register",
     "schedules",
     "set_num_threads",
+    "testing",
 ]
 
 _LATER = {  # imported when first asked for: a service that only runs a layer starts without them
+    "Callback": ".training.callbacks",
     "LanguageModel": ".models.language_model",
     "Model": ".models.model",
+    "Loss": ".training.losses",
+    "Metric": ".training.metrics",
     "Sequential": ".models.sequential",
     "load": ".models.loading",
     "decode": ".decode",
@@ -126,6 +142,7 @@ _LATER = {  # imported when first asked for: a service that only runs a layer st
     "metrics": ".training.metrics",
     "optimizers": ".training.optimizers",
     "schedules": ".training.schedules",
+    "testing": ".testing",
 }
 
 
