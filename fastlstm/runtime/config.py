@@ -96,6 +96,7 @@ class Config:
     large_operand: int = _number(1 << 19, "values; compiled in", "inference", "a larger B leaves L2: fetched early")
     k_block: int = _number(1024, "rows; compiled in", "training", "of a long panel that are multiplied at once")
     left_columns: int = _number(48, "columns; compiled in", "training", "of A that weight gradients pack at once")
+    additive_flops: float = _number(30.0, "factor", "none", "estimate: an additive score's tanh, as so many multiply-adds")
     together_bytes: int = _number(768 << 10, "bytes", "training", "both weight gradients in one pass up to here")
     ns_per_flop: float = _number(0.01, "ns", "training", "estimate: one of the two operations of a multiply-add")
     ns_per_copy: float = _number(0.7, "ns", "training", "estimate: packing one value")
