@@ -117,9 +117,9 @@ def _share(kernel: Any, *arguments: Any, of: Attended, workspace: Workspace, bac
     """Run a kernel on the pairs, shared over cores by what each costs."""
     pairs, (wide, features), tuned = of.pairs, (of.query.shape[1], of.value.shape[1]), config.TUNED
     steps = pairs.memory_steps[pairs.partners]
-    each_score = 2 * tuned.ns_per_flop * (features + wide * (1 if of.u is None else tuned.additive_flops))
-    each = pairs.query_steps * steps * each_score + (pairs.query_steps + steps) * (wide + features) * tuned.ns_per_copy
-    cost = float(each.sum()) * (3 if backward else 1)
+    each_score = 2 * tuned.ns_per_flop * (features + wide * (1 if of.u is None else tuned.tanh_flops))
+    each = pairs.query_steps * steps * each_score + (pairs.query_steps + steps) * (wide + features) * tuned.ns_per_moved
+    cost = float(each.sum()) * (2 if backward else 1)
     longest = int(pairs.query_steps[0]), int(pairs.memory_steps[0])
     sizes = kernels.scratch_for(longest, (wide, features), of.value.dtype, backward=backward)
     kind = kernels.BackwardScratch if backward else kernels.Scratch

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..simd.across import hsum
 from ..simd.denormals import flush, restore
 from ..simd.dots import WIDTH, dot_step, load_across, no_sums, store_sums
 from ..simd.host import REGISTERS
@@ -102,7 +103,9 @@ def _padded(steps: int) -> int:
     return -(-steps // WIDTH) * WIDTH
 
 
-def scratch_for(steps: tuple[int, int], features: tuple[int, int], dtype: np.dtype[Any], *, backward: bool) -> list[int]:
+def scratch_for(
+    steps: tuple[int, int], features: tuple[int, int], dtype: np.dtype[Any], *, backward: bool
+) -> list[int]:
     """Return the elements of each array of `Scratch`, or of `BackwardScratch`.
 
     `steps` are those of the longest query and memory, `features` those of queries and values.
@@ -305,10 +308,11 @@ def _through_softmax(d, i, a, j, count):
     ``de_s = a_s (da_s - sum over s of a_s da_s)``
     """
     lanes = lanes_of(d)
-    total = 0.0
-    for s in range(count):
-        total += np.float64(a[j + s]) * np.float64(d[i + s])
-    mean = splat(d, total)
+    part = splat(d, 0.0)
+    for s in range(0, count, lanes):
+        n = min(lanes, count - s)
+        part = fma(load_n(a, j + s, n), load_n(d, i + s, n), part)
+    mean = splat(d, hsum(part))
     for s in range(0, count, lanes):
         n = min(lanes, count - s)
         store_n(d, i + s, load_n(a, j + s, n) * (load_n(d, i + s, n) - mean), n)
@@ -380,7 +384,12 @@ def attend_backward(pairs, query, key, value, u, mask, weights, outer, inner, sc
     own_key = len(key[0]) > 0
     longest = weights.shape[1]
     kept, factors, dweights = weights.reshape(-1), mask.reshape(-1), outer[1].reshape(-1)
-    dcontext, dquery, dkey, dvalue = outer[0].reshape(-1), inner[0].reshape(-1), inner[1].reshape(-1), inner[2].reshape(-1)
+    dcontext, dquery, dkey, dvalue = (
+        outer[0].reshape(-1),
+        inner[0].reshape(-1),
+        inner[1].reshape(-1),
+        inner[2].reshape(-1),
+    )
     du = inner[3].reshape(-1)
     rows, wide = query
     features = value[1]
@@ -399,8 +408,8 @@ def attend_backward(pairs, query, key, value, u, mask, weights, outer, inner, sc
         own_u = n * inner[3].shape[1]
         for f in range(inner[3].shape[1]):
             du[own_u + f] = 0.0
-        _clear(scratch.dkey, (wide + width - 1) // width * width * padded)
-        _clear(scratch.dvalue, (features + width - 1) // width * width * padded)
+        if len(u):
+            _clear(scratch.dkey, (wide + width - 1) // width * width * padded)
         for first in range(0, pairs.query_steps[n], QUERY_BLOCK):
             count = min(QUERY_BLOCK, pairs.query_steps[n] - first)
             _gather(rows, wide, pairs.query_rows, n, first, count, scratch.query, count)
@@ -417,21 +426,24 @@ def attend_backward(pairs, query, key, value, u, mask, weights, outer, inner, sc
                     _multiply(dscores, at, factors, m, steps)
                 _through_softmax(dscores, at, kept, m, steps)  # 2b
             # 3b: dv_s = sum over t of a_ts m_ts dc_t
-            own = scratch.dvalue, width
-            _times((left, _ACROSS), padded, steps, scratch.dcontext, count, count, features, own, scratch.dvalue, padded)
+            dvalues, dkeys = scratch.dvalue, scratch.dkey
+            before = zeros if first == 0 else (dvalues, width)
+            _times((left, _ACROSS), padded, steps, scratch.dcontext, count, count, features, before, dvalues, padded)
             # 1b
             if len(u):
                 _tanh_backward(u, keys, scratch, count, steps, padded, wide, du, own_u)
             else:
                 _times((dscores, padded), 1, count, keys, padded, steps, wide, zeros, scratch.dquery, count)
-                own = scratch.dkey, width
-                _times((dscores, _ACROSS), padded, steps, scratch.query, count, count, wide, own, scratch.dkey, padded)
+                if not own_key:
+                    dkeys = dvalues
+                before = (dkeys, width) if first or not own_key else zeros
+                _times((dscores, _ACROSS), padded, steps, scratch.query, count, count, wide, before, dkeys, padded)
             _scatter(scratch.dquery, count, dquery, wide, pairs.query_rows, n, first, count)
         if len(u):
             _scale_panels(scratch.dkey, u, wide, padded)
         if own_key:
             _scatter(scratch.dkey, padded, dkey, wide, pairs.memory_rows, partner, 0, steps)
-        else:
+        elif len(u):
             _add(scratch.dvalue, 0, scratch.dkey, 0, (wide + width - 1) // width * width * padded)
         _scatter(scratch.dvalue, padded, dvalue, features, pairs.memory_rows, partner, 0, steps)
     restore(mode)

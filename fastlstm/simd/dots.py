@@ -90,9 +90,7 @@ def _sums(builder, registers, count: int):
     while len(registers) > 1:
         if parts == 1:  # registers of fewer lanes than four
             wide = list(range(2 * count))
-            registers = [
-                _picked(builder, x, y, wide) for x, y in zip(registers[::2], registers[1::2], strict=True)
-            ]
+            registers = [_picked(builder, x, y, wide) for x, y in zip(registers[::2], registers[1::2], strict=True)]
             count *= 2
             continue
         half, paired = parts // 2, []

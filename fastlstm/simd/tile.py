@@ -265,9 +265,7 @@ def transpose(typingctx, a, i, a_stride, scale, b, j, b_stride):
                     rows[r], rows[r + distance] = _exchange(builder, *pair, distance, vec.count)
             distance //= 2
         for c in range(vec.count):
-            start = element_pointer(
-                context, builder, signature.args[4], target, offset(builder, place, c, target_step)
-            )
+            start = element_pointer(context, builder, signature.args[4], target, offset(builder, place, c, target_step))
             store_vector(builder, rows[c], start, vec)
         return context.get_dummy_value()
 
