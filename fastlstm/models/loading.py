@@ -8,12 +8,13 @@ from ..training import checkpoint
 
 if TYPE_CHECKING:
     from .language_model import LanguageModel
+    from .model import Model
     from .sequential import Sequential
 
 __all__ = ["load"]
 
 
-def load(path: str | os.PathLike[str]) -> Union["Sequential", "LanguageModel"]:
+def load(path: str | os.PathLike[str]) -> Union["Sequential", "Model", "LanguageModel"]:
     """Return the model that was saved to `path`.
 
     Raises
@@ -27,6 +28,10 @@ def load(path: str | os.PathLike[str]) -> Union["Sequential", "LanguageModel"]:
         from .sequential import Sequential
 
         return Sequential.from_saved(tensors, config, str(path))
+    if kind == "Model":
+        from .model import Model
+
+        return Model.from_saved(tensors, config, str(path))
     if kind == "LanguageModel":
         from .language_model import LanguageModel
 
