@@ -111,7 +111,7 @@ def _sums(builder, registers, count: int):
 
 @intrinsic
 def store_sums(typingctx, tile, a, i, stride):
-    """``store_sums(tile, a, i, stride)``: write the sum over the lanes of row r, column c to ``a[i + r * stride + c]``."""
+    """``store_sums(tile, a, i, stride)``: row r, column c, its lanes added up, goes to ``a[i + r * stride + c]``."""
 
     def codegen(context, builder, signature, args):
         kind = signature.args[0]
