@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.chain import ChainScores
-from ..data.packed import Packed
-from ..engine.chain import chain_gradient, chain_losses, chain_marginals
-from ..errors import DataError, OptionError, ShapeError
-from .losses import Rows, SequenceLoss
+from ...data.chain import ChainScores
+from ...data.packed import Packed
+from ...engine.chain import chain_gradient, chain_losses, chain_marginals
+from ...errors import DataError, OptionError, ShapeError
+from .base import Rows, SequenceLoss
 
 __all__ = ["CRFLoss"]
 
@@ -35,6 +35,7 @@ class CRFLoss(SequenceLoss):
 
     name = "crf"
     fuses = "crf"
+    takes_classes = True
 
     def check_targets(self, target: Rows, output: Rows | Packed) -> Rows:
         """Return the tags as int64, one for each of the output's rows (M, K); see `Loss.check_targets`."""
