@@ -4,57 +4,128 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .layers import (
+    CRF,
+    ELU,
     GRU,
     L2,
     LSTM,
+    Activation,
+    Add,
+    AdditiveAttention,
+    Attention,
+    Average,
+    AveragePooling1D,
+    BatchNormalization,
     Bidirectional,
+    Concatenate,
+    Conv1D,
     Dense,
+    Dot,
     Dropout,
     Embedding,
+    GaussianDropout,
+    GaussianNoise,
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
     GRUState,
+    Input,
     LastStep,
+    Layer,
+    LayerNormalization,
+    LeakyReLU,
     LSTMState,
+    Masking,
+    Maximum,
+    MaxPooling1D,
+    Minimum,
+    Multiply,
+    ReLU,
+    RepeatVector,
+    RMSNormalization,
     RNNState,
     SimpleRNN,
+    Softmax,
+    SpatialDropout1D,
     Stream,
+    Subtract,
+    TimeDistributed,
 )
+from .layers.registry import register
 from .threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from . import decode, errors
+    from . import decode, errors, testing
+    from .models.crf_decode import decode_tags
     from .models.inspecting import inspect
     from .models.language_model import LanguageModel
     from .models.loading import load
+    from .models.model import Model
     from .models.sequential import Sequential
     from .models.traces import Trace
     from .training import callbacks, losses, metrics, optimizers, schedules
+    from .training.callbacks import Callback
+    from .training.losses import Loss
+    from .training.metrics import Metric
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CRF",
+    "ELU",
     "GRU",
     "L2",
     "LSTM",
+    "Activation",
+    "Add",
+    "AdditiveAttention",
+    "Attention",
+    "Average",
+    "AveragePooling1D",
+    "BatchNormalization",
     "Bidirectional",
+    "Callback",
+    "Concatenate",
+    "Conv1D",
     "Dense",
+    "Dot",
     "Dropout",
     "Embedding",
     "GRUState",
+    "GaussianDropout",
+    "GaussianNoise",
     "GlobalAveragePooling1D",
     "GlobalMaxPooling1D",
+    "Input",
     "LSTMState",
     "LanguageModel",
     "LastStep",
+    "Layer",
+    "LayerNormalization",
+    "LeakyReLU",
+    "Loss",
+    "Masking",
+    "MaxPooling1D",
+    "Maximum",
+    "Metric",
+    "Minimum",
+    "Model",
+    "Multiply",
+    "RMSNormalization",
     "RNNState",
+    "ReLU",
+    "RepeatVector",
     "Sequential",
     "SimpleRNN",
+    "Softmax",
+    "SpatialDropout1D",
     "Stream",
+    "Subtract",
+    "TimeDistributed",
     "Trace",
     "__version__",
     "callbacks",
     "decode",
+    "decode_tags",
     "errors",
     "get_num_threads",
     "inspect",
@@ -62,12 +133,19 @@ __all__ = [
     "losses",
     "metrics",
     "optimizers",
+    "register",
     "schedules",
     "set_num_threads",
+    "testing",
 ]
 
 _LATER = {  # imported when first asked for: a service that only runs a layer starts without them
+    "Callback": ".training.callbacks",
     "LanguageModel": ".models.language_model",
+    "Model": ".models.model",
+    "decode_tags": ".models.crf_decode",
+    "Loss": ".training.losses",
+    "Metric": ".training.metrics",
     "Sequential": ".models.sequential",
     "Trace": ".models.traces",
     "inspect": ".models.inspecting",
@@ -79,6 +157,7 @@ _LATER = {  # imported when first asked for: a service that only runs a layer st
     "metrics": ".training.metrics",
     "optimizers": ".training.optimizers",
     "schedules": ".training.schedules",
+    "testing": ".testing",
 }
 
 

@@ -1,7 +1,7 @@
 """Look inside a model: run it once, and keep every gate, cell and hidden state of its recurrent layers."""
 
 from collections.abc import Container, Iterable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,28 +10,28 @@ from ..data.packed import BatchFormat, Packed
 from ..data.vocabulary import split_words
 from ..engine.context import PassContext
 from ..engine.tracing import Traced
-from ..errors import DataError, NotBuiltError, OptionError
+from ..errors import DataError, OptionError
 from ..layers import Bidirectional, Layer, RecurrentLayer
 from .description import name_of_kind
 from .language_checks import expect
 from .language_model import LanguageModel
-from .stack import Stack
 from .traces import AnyTrace, BidirectionalTrace, LayerTrace, Trace
 
 __all__ = ["Inspectable", "inspect"]
 
-_WHERE = "a model of this library, or a recurrent layer"
+Paddings: TypeAlias = Sequence[tuple[NDArray[np.int64], int]]
+"""Of inputs: the lengths of the sequences, (N,), and the steps that they are padded to (0: they are not)."""
 
 
 @runtime_checkable
 class Inspectable(Protocol):
-    """What `inspect` asks of a model that is neither a chain nor a language model."""
+    """What `inspect` asks of a model that is no language model: `Model`, `Sequential`, or a class of your own."""
 
     layers: Sequence[Layer]
     """Its layers, which have the names."""
 
-    def run_once(self, x: Any, lengths: Any, context: PassContext) -> object:
-        """Run the layers on what a user passed, all of them under this context; what it returns is not looked at."""
+    def run_once(self, x: Any, lengths: Any, context: PassContext) -> Paddings:
+        """Run the layers on what a user passed, all of them under this context; return how it was padded."""
 
 
 def inspect(model: Any, x: Any, lengths: Any = None) -> Trace:
@@ -76,36 +76,31 @@ def inspect(model: Any, x: Any, lengths: Any = None) -> Trace:
     """
     noted: list[tuple[Any, Traced]] = []
     context = PassContext(traces=noted)
-    labels, steps = None, 0  # what a padded array is padded to
+    labels = None
+    paddings: Paddings = ()
     if isinstance(model, LanguageModel):
         layers: Iterable[Layer] = model.network.lstms
         labels = _read_text(model, x, lengths, context)
     elif isinstance(model, Layer):
         layers = [model]
-        steps = _run_chain([model], x, lengths, context)
-    elif isinstance(model, Stack):
-        if not model.built:
-            raise NotBuiltError("inspect: the model has no weights yet; call fit, or build(features), or load one")
-        layers = model.layers
-        steps = _run_chain(model.layers, x, lengths, context)
+        paddings = _run_layer(model, x, lengths, context)
     elif isinstance(model, Inspectable):
         layers = model.layers
-        model.run_once(x, lengths, context)
+        paddings = model.run_once(x, lengths, context)
     else:
-        raise OptionError(f"inspect: {type(model).__name__} is no model; pass {_WHERE}")
+        raise OptionError(
+            f"inspect: {type(model).__name__} is no model; pass a Sequential, Model or LanguageModel, or a layer"
+        )
     if not noted:
         kinds = ", ".join(layer.kind for layer in layers)
         raise OptionError(f"inspect: there is no recurrent layer among {kinds}; pass a model that has one")
-    return Trace(_named(noted, layers, lengths, steps), labels)
+    return Trace(_named(noted, layers, paddings), labels)
 
 
-def _run_chain(layers: Sequence[Layer], x: Any, lengths: Any, context: PassContext) -> int:
-    """Run layers one after the other; return the steps that the input is padded to, 0 if it is not."""
-    packed, form = layers[0].take(x, lengths)
-    for layer in layers:
-        packed, _ = layer.forward(packed, context)
-    steps: int = form.length
-    return steps
+def _run_layer(layer: Layer, x: Any, lengths: Any, context: PassContext) -> Paddings:
+    packed, form = layer.take(x, lengths)
+    layer.forward(packed, context)
+    return [(np.array(packed.to_user_order(packed.lengths)), form.length)]
 
 
 def _read_text(model: LanguageModel, text: Any, lengths: Any, context: PassContext) -> list[str]:
@@ -121,7 +116,7 @@ def _read_text(model: LanguageModel, text: Any, lengths: Any, context: PassConte
     return [word for words in split_words(text) for word in words]
 
 
-def _named(noted: list[tuple[Any, Traced]], layers: Iterable[Layer], lengths: Any, steps: int) -> dict[str, AnyTrace]:
+def _named(noted: list[tuple[Any, Traced]], layers: Iterable[Layer], paddings: Paddings) -> dict[str, AnyTrace]:
     """Return the traces by the names of their layers, in the order in which these ran."""
     names: dict[int, str] = {}  # by identity: a layer may be equal to another one
     directions: dict[int, Bidirectional] = {}
@@ -139,12 +134,12 @@ def _named(noted: list[tuple[Any, Traced]], layers: Iterable[Layer], lengths: An
         runs[id(owner)] = run = runs.get(id(owner), 0) + 1
         name = names[id(owner)] + (f"#{run}" if run > 1 else "")
         if isinstance(owner, Bidirectional):
-            ahead = _unpacked("forward", layer, traced, lengths, steps)
+            ahead = _unpacked("forward", layer, traced, paddings)
             back_layer, back = next(pending)  # the other direction follows at once; it read turned sequences
-            backward = _unpacked("backward", back_layer, back.turned(), lengths, steps)
+            backward = _unpacked("backward", back_layer, back.turned(), paddings)
             found[name] = BidirectionalTrace(name, ahead, backward)
         else:
-            found[name] = _unpacked(name, layer, traced, lengths, steps)
+            found[name] = _unpacked(name, layer, traced, paddings)
     return found
 
 
@@ -156,11 +151,11 @@ def _free(stem: str, taken: Container[str]) -> str:
     return name
 
 
-def _unpacked(name: str, layer: RecurrentLayer, traced: Traced, lengths: Any, steps: int) -> LayerTrace:
-    """Return what was traced in the user's order, padded with zeros: to `steps` if those are the input's lengths."""
+def _unpacked(name: str, layer: RecurrentLayer, traced: Traced, paddings: Paddings) -> LayerTrace:
+    """Return what was traced in the user's order, padded with zeros, as far as the input of the same lengths was."""
     batch = traced.batch
     own = np.array(batch.to_user_order(batch.lengths))
-    form = BatchFormat("padded", steps if np.array_equal(own, lengths) else 0)
+    form = BatchFormat("padded", next((steps for lengths, steps in paddings if np.array_equal(own, lengths)), 0))
 
     def padded(rows: NDArray[Any]) -> NDArray[Any]:
         values: NDArray[Any] = form.unpack(Packed(rows, batch.batch_sizes, batch.order))

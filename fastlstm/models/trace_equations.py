@@ -3,13 +3,23 @@
 The numbers are those of ``docs/lstm.md``, ``docs/gru.md`` and ``docs/rnn.md``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 __all__ = ["Title", "titles_of"]
 
 _FUNCTIONS = {"sigmoid": r"\sigma", "tanh": r"\tanh", "linear": ""}
 """How activations are written in mathematics; the others by their names."""
+
+_DEFAULTS = {
+    "activation": "tanh",
+    "recurrent_activation": "sigmoid",
+    "peephole": False,
+    "coupled": False,
+    "projection": None,
+    "reset_after": True,
+}
+"""Options that the ``config()`` of a class of the user's own may lack."""
 
 
 class Title(NamedTuple):
@@ -23,12 +33,13 @@ class Title(NamedTuple):
     """What the values went through last, so that their range is known; None for a state."""
 
 
-def titles_of(kind: str, options: Mapping[str, Any], *, backwards: bool) -> dict[str, Title]:
-    """Return the titles of a layer's quantities by their letters, from its kind and its ``config()``.
+def titles_of(letters: Iterable[str], options: Mapping[str, Any], *, backwards: bool) -> dict[str, Title]:
+    """Return the titles of a layer's quantities by their letters, from these letters and the layer's ``config()``.
 
     Of one that reads `backwards`, the state before step t is that of step t + 1.
     """
-    titles = {"LSTM": _lstm, "GRU": _gru, "SimpleRNN": _rnn}[kind](options)
+    letters = set(letters)
+    titles = (_lstm if "i" in letters else _gru if "r" in letters else _rnn)({**_DEFAULTS, **options})
     if not backwards:
         return titles
     return {letter: title._replace(text=title.text.replace("t-1", "t+1")) for letter, title in titles.items()}

@@ -126,7 +126,7 @@ def _parts(shown: LayerTrace | BidirectionalTrace) -> list[tuple[LayerTrace, boo
     """Return the layer, or both directions, and whether it reads from the end."""
     if isinstance(shown, BidirectionalTrace):
         return [(shown.forward, False), (shown.backward, True)]
-    return [(shown, shown.options["go_backwards"])]
+    return [(shown, bool(shown.options.get("go_backwards")))]
 
 
 def _column(part: LayerTrace, sequence: int, units: Sequence[int] | None, backwards: bool) -> _Column:
@@ -136,7 +136,7 @@ def _column(part: LayerTrace, sequence: int, units: Sequence[int] | None, backwa
     values = {name: array[sequence, :steps].T for name, array in (quantities | {"h": part.hidden}).items()}
     state_word, state = ("hidden", values["h"]) if part.cell is None else ("cell", values["c"])
     rows = _varied(state) if units is None else _chosen(units, len(state), part.name)
-    titles = titles_of(part.kind, part.options, backwards=backwards)
+    titles = titles_of(values, part.options, backwards=backwards)
     panels = []
     for name, array in values.items():
         projected = len(array) != len(state)

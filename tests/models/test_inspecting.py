@@ -175,6 +175,7 @@ class Twins:
             packed, _ = self.shared.take(part, lengths)
             packed, _ = self.shared.forward(packed, context)
         self.inner.forward(packed, context)
+        return []
 
 
 def test_a_model_of_another_kind_runs_itself():
@@ -185,6 +186,48 @@ def test_a_model_of_another_kind_runs_itself():
     assert_bitwise_equal(trace["shared"].hidden, model.shared(one))
     assert_bitwise_equal(trace["shared#2"].hidden, model.shared(other))
     assert_bitwise_equal(trace["lstm"].hidden[:, -1], model.inner(model.shared(other)))
+
+
+def test_a_graph_whose_layers_hand_over_their_states():
+    """An encoder and a decoder with sequences of other lengths, in another order; the decoder's layer is used twice."""
+    options = {"return_state": True, "dtype": "float64"}
+    source, target = fl.Input((None, 3), name="source"), fl.Input((None, 2), name="target")
+    encoder, decoder = fl.LSTM(5, name="encoder", **options), fl.LSTM(5, name="decoder", **options)
+    y, h, c = encoder(source)
+    first, *_ = decoder(target, initial_state=[h, c])
+    again, *_ = decoder(target)
+    model = fl.Model([source, target], fl.Add()([y, first, again]), seed=0)
+    case = case_without_state(Spec("lstm"), [2, 6, 4], 3, 5, seed=12)._replace(weights=encoder.state_dict())
+    other = case_without_state(Spec("lstm"), [5, 1, 3], 2, 5, seed=13)._replace(weights=decoder.state_dict())
+    padded = np.zeros((3, 9, 2))
+    for n, x in enumerate(other.xs):
+        padded[n, : len(x)] = x
+    trace = fl.inspect(model, {"source": case.xs, "target": padded}, lengths={"target": other.lengths})
+    assert [*trace.layers] == ["encoder", "decoder", "decoder#2"]
+    assert_as_naive(trace["encoder"], case)
+    assert_as_naive(trace["decoder#2"], other)
+    _, states = forward(case.spec, case.xs, case.states, case.weights)
+    assert_as_naive(trace["decoder"], other._replace(states=states))
+    assert trace["encoder"].hidden.shape == (3, 6, 5)
+    assert trace["decoder"].hidden.shape == (3, 9, 5)
+    ends = [
+        np.array([part.hidden[n, length - 1] for n, length in enumerate(part.lengths)])
+        for part in trace.layers.values()
+    ]
+    assert_bitwise_equal(sum(ends[1:], ends[0]), model.predict([case.xs, padded], lengths=[None, other.lengths]))
+
+
+def test_padding_that_a_mask_tells_is_no_step():
+    """Before a sequence or after it: step 0 is the first true one."""
+    model = chain_of([fl.Masking(), fl.LSTM(4, return_sequences=True)], 2)
+    x = np.zeros((2, 5, 2), np.float32)
+    x[0, 3:], x[1, :4] = 1.0, 1.0
+    trace = fl.inspect(model, x)
+    assert trace.lengths.tolist() == [2, 4]
+    assert_bitwise_equal(trace.hidden[0], np.concatenate([trace.hidden[1, :2], np.zeros((3, 4), np.float32)]))
+    y = model.predict(x)
+    assert_bitwise_equal(trace.hidden[0, :2], y[0, 3:])
+    assert_bitwise_equal(trace.hidden[1], y[1])
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -283,6 +326,12 @@ def test_a_name_that_there_is_not():
         fl.inspect(fl.LSTM(3), np.ones((1, 2, 2)))["gru"]
 
 
+def graph():
+    source, target = fl.Input((None, 2), name="source"), fl.Input((None, 2), name="target")
+    return fl.Model([source, target], fl.LSTM(3)(fl.Add()([source, target])))
+
+
+GRAPH = graph()
 LM = fl.LanguageModel(Vocabulary(tuple("ab")), embedding=3, hidden=5)
 
 
@@ -292,6 +341,7 @@ LM = fl.LanguageModel(Vocabulary(tuple("ab")), embedding=3, hidden=5)
         (3, np.ones((1, 2, 2)), {}, OptionError, "inspect: int is no model"),
         (fl.Dense(3), np.ones((1, 2, 2)), {}, OptionError, "no recurrent layer among Dense"),
         (fl.Sequential(), np.ones((1, 2, 2)), {}, NotBuiltError, "inspect: the model has no weights yet"),
+        (GRAPH, {"source": np.ones((1, 2, 2))}, {}, OptionError, "target"),
         (fl.Sequential([fl.LSTM(3)]), np.ones((1, 2, 2)), {}, NotBuiltError, "no weights yet"),
         (chain_of([fl.LSTM(3)], 4), np.ones((1, 2, 2)), {}, ShapeError, "x has 2 features"),
         (chain_of([fl.LSTM(3)], 4), np.ones((2, 4)), {}, ShapeError, "rank 2; expected rank 3"),

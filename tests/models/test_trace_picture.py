@@ -219,14 +219,25 @@ def test_a_text_with_more_characters_than_there_is_room_for_has_numbers():
     ],
 )
 def test_titles_are_the_equations_of_the_pages(layer, letter, text, number):
-    title = titles_of(layer.kind, layer.config(), backwards=False)[letter]
+    trace = trace_of(layer)
+    title = titles_of([*trace.gates, "h"], layer.config(), backwards=False)[letter]
     assert text in title.text
     assert title.number == number
-    figure = trace_of(layer).plot()
+    figure = trace.plot()
     assert (title.text, title.number) in [
         (axes.get_title(loc="left"), axes.get_title(loc="right")) for axes in heatmaps(figure)
     ]
     saved(figure)
+
+
+def test_a_class_of_the_users_own_has_the_equations_of_its_base():
+    class Mine(fl.LSTM):
+        def config(self):
+            return {"units": self.units}
+
+    figure = trace_of(Mine(3)).plot()
+    assert [axes.get_title(loc="right") for axes in heatmaps(figure)] == [f"({number})" for number in range(1, 7)]
+    assert figure.get_suptitle() == "mine (Mine, 3 units)"
 
 
 # --- where it is drawn, and what is refused ---------------------------------------------------------------------------
