@@ -63,6 +63,8 @@ class _Column(NamedTuple):
     """The heatmaps of one layer or direction, from top to bottom."""
 
     heading: str
+    some: str
+    """Of the units, if not all are shown: a second line."""
     panels: list[_Panel]
 
 
@@ -92,7 +94,7 @@ def draw(
         figure.suptitle(shown.name + which, fontsize=10)
         which = ""
     for place, column in zip(places, columns, strict=True):
-        place.suptitle(column.heading + which, fontsize=10)
+        place.suptitle(column.heading + which + column.some, fontsize=10)
         heights = [_height(len(panel.rows)) for panel in column.panels]
         grid = place.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})
         for axes, panel in zip(grid[:, 0], column.panels, strict=True):
@@ -144,10 +146,11 @@ def _column(part: LayerTrace, sequence: int, units: Sequence[int] | None, backwa
         what = "feature" if projected else "unit"
         limits = _limits(array[some], titles[name].activation)
         panels.append(_Panel(titles[name], array[some], some, what, limits))
-    shown = f"{len(state)} units"
-    if len(rows) < len(state):
-        shown = f"{len(rows)} of {shown}" + (f": those whose {state_word} state varies most" if units is None else "")
-    return _Column(f"{part.name} ({part.kind}, {shown})" + (", read from right to left" if backwards else ""), panels)
+    heading = f"{part.name} ({part.kind}, {len(state)} units{', read from right to left' if backwards else ''})"
+    if len(rows) == len(state):
+        return _Column(heading, "", panels)
+    why = f": those whose {state_word} state varies most" if units is None else ""
+    return _Column(heading, f"\n{len(rows)} of {len(state)} units{why}", panels)
 
 
 def _varied(state: NDArray[Any]) -> NDArray[np.int64]:

@@ -88,13 +88,13 @@ def test_of_many_units_those_are_shown_that_vary_most():
     for axes, array in zip(heatmaps(figure), (arrays["i"], cell, hidden), strict=True):
         assert rows_of(axes) == expected.tolist()
         assert_bitwise_equal(shown(axes), array[0].T[expected])
-    assert figure.get_suptitle() == "big (LSTM, 16 of 40 units: those whose cell state varies most)"
+    assert figure.get_suptitle() == "big (LSTM, 40 units)\n16 of 40 units: those whose cell state varies most"
 
 
 def test_chosen_units_stand_in_the_order_that_was_asked_for():
     trace = trace_of(fl.LSTM(40))
     figure = trace.plot(units=[30, 2, 7])
-    assert figure.get_suptitle() == "lstm (LSTM, 3 of 40 units)"
+    assert figure.get_suptitle() == "lstm (LSTM, 40 units)\n3 of 40 units"
     for axes, array in zip(heatmaps(figure), (*trace.gates.values(), trace.cell, trace.hidden), strict=True):
         assert rows_of(axes) == [30, 2, 7]
         assert_bitwise_equal(shown(axes), array[0].T[[30, 2, 7]])
@@ -121,7 +121,7 @@ def test_both_directions_stand_side_by_side():
     left, right = figure.subfigs
     assert figure.get_suptitle() == "bidirectional, sequence 1"
     assert left.get_suptitle() == "forward (GRU, 3 units)"
-    assert right.get_suptitle() == "backward (GRU, 3 units), read from right to left"
+    assert right.get_suptitle() == "backward (GRU, 3 units, read from right to left)"
     for part, found in ((left, trace["bidirectional"].forward), (right, trace["bidirectional"].backward)):
         arrays = *found.gates.values(), found.hidden
         for axes, array in zip(heatmaps(part), arrays, strict=True):
@@ -139,7 +139,7 @@ def test_a_layer_is_chosen_by_its_name():
     figure = trace.plot(layer="plain")
     [axes] = heatmaps(figure)
     assert_bitwise_equal(shown(axes), trace["plain"].hidden[0].T)
-    assert figure.get_suptitle() == "plain (SimpleRNN, 3 units), read from right to left"
+    assert figure.get_suptitle() == "plain (SimpleRNN, 3 units, read from right to left)"
 
 
 def test_a_model_that_diverged_can_be_looked_at():
