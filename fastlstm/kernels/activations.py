@@ -33,6 +33,7 @@ __all__ = [
     "LOG2E",
     "Activation",
     "exp2_minus_1",
+    "exp_in_parts",
     "expm1_twice",
     "one_plus_exp2",
     "sigmoid",
@@ -109,6 +110,16 @@ def _exp_parts(x: Lane) -> tuple[Lane, Lane]:
     shifted = x.fma(constants.log2e, constants.shift)
     n = shifted - constants.shift
     return _parts(shifted, x.fma(constants.log2e_rest, x.fma(constants.log2e, -n)))
+
+
+def exp_in_parts(x: Lane, lowest: float) -> tuple[Lane, Lane]:
+    """Return ``(m, e)`` with ``exp(x) = m * 2**e``, e a whole number; `x` is taken as `lowest` where it is below that."""
+    constants = _of(x)
+    x = x.at_least(lowest)
+    shifted = x.fma(constants.log2e, constants.shift)
+    e = shifted - constants.shift
+    p, _ = _parts(shifted, x.fma(constants.log2e_rest, x.fma(constants.log2e, -e)))
+    return p + 1.0, e
 
 
 def _exp2_parts(t: Lane) -> tuple[Lane, Lane]:

@@ -26,7 +26,15 @@ from ..simd.jit import jit, jit_inner
 from ..simd.vector import fma, intrinsic, lane_mask, lanes_of, load, load_n, splat, store, store_n, vmax
 from .activations import vexp
 
-__all__ = ["cross_entropy", "soft_cross_entropy", "softmax_cross_entropy", "softmax_rows"]
+__all__ = [
+    "cross_entropy",
+    "exponentials",
+    "largest",
+    "scale_row",
+    "soft_cross_entropy",
+    "softmax_cross_entropy",
+    "softmax_rows",
+]
 
 _BLOCK = 32
 """Registers whose values are added up before the float64 total takes them."""
@@ -43,7 +51,7 @@ def _keep(typingctx, x, n, other):
 
 
 @jit_inner
-def _largest(z, row, classes):
+def largest(z, row, classes):
     """Return the largest of ``z[row:row + classes]`` (NaN is passed over: the sum will hold it)."""
     width = lanes_of(z)
     end = row + classes
@@ -63,7 +71,7 @@ def _exponential(x, highest, tiny):
 
 
 @jit_inner
-def _exponentials(z, row, classes, highest, keep):
+def exponentials(z, row, classes, highest, keep):
     """Return the sum of ``exp(z - highest)`` over the row, as float64; write them over the row if `keep`."""
     width = lanes_of(z)
     end = row + classes
@@ -88,7 +96,7 @@ def _exponentials(z, row, classes, highest, keep):
 
 
 @jit_inner
-def _scale(z, row, classes, factor):
+def scale_row(z, row, classes, factor):
     """Multiply the row by `factor`."""
     width = lanes_of(z)
     end = row + classes
@@ -110,8 +118,8 @@ def softmax_rows(x, begin, end):
     z = x.reshape(-1)
     for m in range(begin, end):
         row = m * classes
-        total = _exponentials(z, row, classes, _largest(z, row, classes), True)
-        _scale(z, row, classes, 1.0 / total)
+        total = exponentials(z, row, classes, largest(z, row, classes), True)
+        scale_row(z, row, classes, 1.0 / total)
 
 
 @jit
@@ -127,11 +135,11 @@ def softmax_cross_entropy(logits, targets, weights, losses, begin, end):
     z = logits.reshape(-1)
     for m in range(begin, end):
         row = m * classes
-        highest = _largest(z, row, classes)
+        highest = largest(z, row, classes)
         right = np.float64(z[row + targets[m]]) - np.float64(highest)
-        total = _exponentials(z, row, classes, highest, True)
+        total = exponentials(z, row, classes, highest, True)
         losses[m] = math.log(total) - right
-        _scale(z, row, classes, weights[m] / total)
+        scale_row(z, row, classes, weights[m] / total)
         z[row + targets[m]] -= weights[m]
 
 
@@ -147,8 +155,8 @@ def cross_entropy(logits, targets, losses, begin, end):
     z = logits.reshape(-1)
     for m in range(begin, end):
         row = m * classes
-        highest = _largest(z, row, classes)
-        total = _exponentials(z, row, classes, highest, False)
+        highest = largest(z, row, classes)
+        total = exponentials(z, row, classes, highest, False)
         losses[m] = math.log(total) - (np.float64(z[row + targets[m]]) - np.float64(highest))
 
 
@@ -172,7 +180,7 @@ def soft_cross_entropy(logits, targets, weights, losses, begin, end):
     for m in range(begin, end):
         row = m * classes
         last = row + classes - rest
-        highest = _largest(z, row, classes)
+        highest = largest(z, row, classes)
         high = splat(z, highest)
         mass = 0.0  # sum of y
         inner = 0.0  # sum of y * (z - max)
@@ -187,7 +195,7 @@ def soft_cross_entropy(logits, targets, weights, losses, begin, end):
         if rest:
             mass += hsum(load_n(y, last, rest))
             inner += hsum(load_n(y, last, rest) * vmax(load_n(z, last, rest) - high, floor))
-        total = _exponentials(z, row, classes, highest, True)
+        total = exponentials(z, row, classes, highest, True)
         losses[m] = mass * math.log(total) - inner
         by = splat(z, weights[m] * mass / total)
         weight = splat(z, -weights[m])
