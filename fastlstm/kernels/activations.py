@@ -113,7 +113,7 @@ def _exp_parts(x: Lane) -> tuple[Lane, Lane]:
 
 
 def exp_in_parts(x: Lane, lowest: float) -> tuple[Lane, Lane]:
-    """Return ``(m, e)`` with ``exp(x) = m * 2**e``, e a whole number; `x` is taken as `lowest` where it is below that."""
+    """Return ``(m, e)`` with ``exp(x) = m * 2**e``, e whole; `x` counts as `lowest` where it is below that."""
     constants = _of(x)
     x = x.at_least(lowest)
     shifted = x.fma(constants.log2e, constants.shift)

@@ -40,9 +40,6 @@ __all__ = ["ctc_gradients", "ctc_losses", "memory_for"]
 _UNFELT = 2.0**-80
 """A posterior below this is 0 in the gradient of logits: float32 products of it would be denormal numbers."""
 
-_MOST = 1 << 19
-"""Numbers (float64) that the steps of a sequence are kept in, where fewer steps can do: 4 MiB, for the cache."""
-
 
 class _String(NamedTuple):
     """One sequence with its labels, as the parts of the kernels pass it on."""
@@ -54,17 +51,17 @@ class _String(NamedTuple):
     steps: int
     labels: Any
     first: int  # of its labels
-    count: int  # of them, L
+    label_count: int  # L
     blank: int
     fused: bool
     width: int  # positions, L + 1 and one for the probability of the blank, in whole registers
 
 
-def _width(count, lanes):
+def _width(count: int, lanes: int) -> int:
     return (count + 2 + lanes - 1) // lanes * lanes
 
 
-def _sizes(width, lanes):
+def _sizes(width: int, lanes: int) -> tuple[int, int]:
     """Return the numbers that the state takes (a, b and skip, with a register of 0 on both sides), and a record.
 
     A record is A, B and the probabilities of one step, and the sum of the row's exponentials.
@@ -72,18 +69,20 @@ def _sizes(width, lanes):
     return 5 * (width + 2 * lanes), 6 * width + lanes
 
 
-def _root(steps):
+def _root(steps: int) -> int:
     return int(math.sqrt(steps)) + 1
 
 
-def memory_for(steps, count, gradient, lanes):
-    """Return how many float64 a sequence of so many steps and labels needs; `lanes` are those of a float64 register."""
+def memory_for(steps: int, count: int, gradient: bool, lanes: int, most: int) -> int:
+    """Return how many float64 a sequence of so many steps and labels needs; `lanes` are those of a float64 register.
+
+    For a gradient: records of all steps if they are at most so many, else of as many steps as that, or as can do.
+    """
     width = _width(count, lanes)
     state, record = _sizes(width, lanes)
     if not gradient:
         return state + record
-    least = _root(steps) * (record + state)
-    return state + min(steps * record, max(least, _MOST))
+    return state + min(steps * record, max(_root(steps) * (record + state), most))
 
 
 _width_in, _sizes_in, _root_in = jit_inner(_width), jit_inner(_sizes), jit_inner(_root)
@@ -113,7 +112,7 @@ def _mark_repeats(memory, one):
     skip = 4 * (one.width + 2 * lanes) + lanes
     for i in range(skip - lanes, skip + one.width + lanes):
         memory[i] = ZERO
-    for j in range(1, one.count):
+    for j in range(1, one.label_count):
         if one.labels[one.first + j] != one.labels[one.first + j - 1]:
             memory[skip + j] = 0.0
 
@@ -127,9 +126,9 @@ def _probabilities(memory, record, one, row, keep):
     lanes = lanes_of(memory)
     z, width = one.z, one.width
     p = record + 4 * width
-    for j in range(one.count):
+    for j in range(one.label_count):
         memory[p + j] = z[row + one.labels[one.first + j]]
-    for j in range(one.count, width):
+    for j in range(one.label_count, width):
         memory[p + j] = z[row + one.blank]
     check = splat(memory, 0.0)
     if one.fused:
@@ -217,7 +216,7 @@ def _backward(memory, record, width, low, high, total, least):
 @jit_inner
 def _bounds(one, t):
     """Return the first position from which the steps after t can finish, and the last that t steps reach, plus 1."""
-    return max(0, one.count - one.steps + t), min(one.count, t) + 1
+    return max(0, one.label_count - one.steps + t), min(one.label_count, t) + 1
 
 
 @jit_inner
@@ -244,7 +243,7 @@ def _total(memory, one):
     """Return P as a wide number."""
     lanes = lanes_of(memory)
     stride = one.width + 2 * lanes
-    a, b = lanes + one.count - 1, lanes + one.count + 2 * stride
+    a, b = lanes + one.label_count - 1, lanes + one.label_count + 2 * stride
     e = max(memory[a + stride], memory[b + stride])
     return _shifted(memory[a], memory[a + stride] - e) + _shifted(memory[b], memory[b + stride] - e), e  # 3
 
@@ -254,7 +253,7 @@ def _loss(one, check, m, e):
     """Return -log P; NaN where the output holds one, infinity where no alignment exists."""
     if math.isnan(check):
         return check
-    if one.steps < one.count or e < NEVER:
+    if one.steps < one.label_count or e < NEVER:
         return math.inf
     return -(e * math.log(2.0) + math.log(m))
 
@@ -306,8 +305,7 @@ def _kept_state(memory, state, part):
 @jit_inner
 def _walk_to_the_end(memory, one, part):
     """Go forward through all steps; keep the state before each `part` steps, and records of the last of these parts."""
-    lanes = lanes_of(memory)
-    state, size = _sizes_in(one.width, lanes)
+    state, _ = _sizes_in(one.width, lanes_of(memory))
     check = 0.0
     for begin in range(0, one.steps, part):
         end = min(begin + part, one.steps)
@@ -348,7 +346,7 @@ def _walk_back(memory, one, part, total, weight):
     """Go backward through all steps and overwrite the rows with the gradient; ``total`` is that of `_backward`."""
     state, size = _sizes_in(one.width, lanes_of(memory))
     last = (one.steps - 1) // part
-    _start(memory, one.width, one.count)
+    _start(memory, one.width, one.label_count)
     for number in range(last, -1, -1):
         begin, end = number * part, min(number * part + part, one.steps)
         if number < last:
@@ -360,7 +358,7 @@ def _walk_back(memory, one, part, total, weight):
             record, row = state + (t - begin) * size, (one.rows[t] + one.place) * one.classes
             low, high = _bounds(one, t)
             blanks = _backward(memory, record, one.width, low, high, total, _UNFELT if one.fused else 0.0)
-            _write_gradient(memory, record, one, row, weight, blanks, low, min(high, one.count))
+            _write_gradient(memory, record, one, row, weight, blanks, low, min(high, one.label_count))
 
 
 @jit

@@ -99,6 +99,7 @@ class Config:
     together_bytes: int = _number(768 << 10, "bytes", "training", "both weight gradients in one pass up to here")
     ns_per_flop: float = _number(0.01, "ns", "training", "estimate: one of the two operations of a multiply-add")
     ns_per_copy: float = _number(0.7, "ns", "training", "estimate: packing one value")
+    ctc_kept: int = _number(1 << 19, "float64", "ctc_loss", "a longer sequence goes through CTC's forward pass twice")
     stream_table_bytes: int = _number(16 << 20, "bytes", "generation", "products of a table that a stream keeps")
     few_ids: int = _number(16, "ids", "generation", "Python compares so few sooner than NumPy does")
     small_bytes: int = _number(2048, "bytes", "inference", "smaller arrays need not begin on a cache line")

@@ -98,7 +98,7 @@ class Lane:
         return self._emit("bitcast", self.builder.add(whole, self._bits(bias << mantissa)), self.value.type)
 
     def exponent(self) -> "Lane":
-        """Return the whole number n with ``2**n <= this < 2**(n + 1)``; of 0 that of the smallest normal number, less 1.
+        """Return the whole number n with ``2**n <= this < 2**(n + 1)``; of 0 one less than any other has.
 
         This is positive and no denormal number. The bits of the exponent become the low bits of the mantissa of
         ``2**m``, m the number of mantissa bits: that is a conversion to a float, without an instruction for it.

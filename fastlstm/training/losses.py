@@ -5,11 +5,12 @@ and give the gradient with respect to those: one pass, and no logarithm of a rou
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.labels import Labels
 from ..data.packed import Packed
 from ..errors import DataError, OptionError, ShapeError
 from ..kernels import softmax
@@ -93,20 +94,6 @@ class Loss:
         value = self.value(output, target, weights, fused)
         self.differentiate(output, target, _by_row(weights, len(output)), fused)
         return value
-
-
-class Labels(NamedTuple):
-    """Targets that have lengths of their own: those of sequence n are ``values[starts[n]:starts[n + 1]]``.
-
-    Attributes
-    ----------
-    values : ndarray of int64
-        The labels of all sequences, one after the other, in the order of the output's `Packed`.
-    starts : ndarray of int64, shape (N + 1,)
-    """
-
-    values: NDArray[np.int64]
-    starts: NDArray[np.int64]
 
 
 class SequenceLoss(Loss):
