@@ -255,7 +255,7 @@ def _loss(one, check, m, e):
         return check
     if one.steps < one.label_count or e < NEVER:
         return math.inf
-    return -(e * math.log(2.0) + math.log(m))
+    return 0.0 - (e * math.log(2.0) + math.log(m))
 
 
 @jit

@@ -72,7 +72,7 @@ def backward(log_probs, positions, blank):
 
 
 def ctc(log_probs, labels, blank=0):
-    """Return the loss, and (T, V) how probable each class is at each step, given the labels (zeros if they cannot be)."""
+    """Return the loss, and (T, V) each class's probability at each step, given the labels (0 if they cannot be)."""
     positions = extended(labels, blank)
     alpha, beta = forward(log_probs, positions, blank), backward(log_probs, positions, blank)
     total = alpha[-1][-1] if len(positions) == 1 else add_logs(alpha[-1][-1], alpha[-1][-2])

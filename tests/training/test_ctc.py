@@ -18,7 +18,7 @@ from fastlstm.runtime import config
 from fastlstm.training.ctc import CTC, ctc_loss
 from tests.gradcheck import assert_gradients
 from tests.naive import ctc_loss as naive
-from tests.tolerances import assert_bitwise_equal, assert_gradients_close
+from tests.tolerances import assert_bitwise_equal
 
 PAGE = Path(__file__).parents[2] / "docs" / "ctc_loss.md"
 
@@ -41,7 +41,7 @@ class Case(NamedTuple):
 
 
 def make_case(seed, sequences=None, classes=None, longest=30, possible=False):
-    """Return a ragged batch with repeats, empty strings, and unless `possible` more labels than steps here and there."""
+    """Return a ragged batch with repeats, empty strings, and unless `possible` more labels than steps in some."""
     rng = np.random.default_rng(seed)
     sequences, classes = sequences or rng.integers(1, 7), classes or rng.integers(2, 13)
     blank = int(rng.integers(classes))
@@ -102,7 +102,7 @@ def test_losses_and_gradients_are_torchs(seed):
     if not case.possible.all():  # what an error forbids to train on has the value that it has
         unchecked = packed.to_user_order(CTC(case.blank).sequences(packed, labels, fused=True))
         assert (np.isposinf(unchecked) == ~case.possible).all()
-        assert unchecked == pytest.approx(theirs[False].detach().numpy(), rel=1e-5)
+        assert unchecked == pytest.approx(theirs[False].detach().numpy(), rel=1e-5, abs=1e-6)
         with pytest.raises(DataError, match=f"sequence {np.flatnonzero(~case.possible)[0]} has"):
             CTC(case.blank).check_targets(case.labels, packed)
     bound = {"float32": 1e-6, "float64": 1e-12}[dtype]
@@ -188,7 +188,7 @@ def test_a_sequence_alone_has_the_same_bits_as_among_others(fused, kept, dtype):
             one = Case(case.logits[n : n + 1], case.labels[n : n + 1], case.blank)
             value, alone = gradients(one, loss, fused, dtype, np.array([1.0 / 7.0]))
             assert_bitwise_equal(alone[0], among)
-            assert value == packed.to_user_order(losses)[n] / 7.0
+            assert value == packed.to_user_order(losses)[n] * (1.0 / 7.0)
 
 
 def test_impossible_sequences_count_as_zero_beside_others(dtype):
@@ -200,7 +200,7 @@ def test_impossible_sequences_count_as_zero_beside_others(dtype):
     assert found == pytest.approx(value * 3 / 4, rel=1e-14)
     assert not among[3].any()
     for one, another in zip(among[:3], expected, strict=True):
-        assert_gradients_close(one, another * 3 / 4, bound={"float32": 1e-6, "float64": 1e-14}[dtype])
+        assert np.abs(one - another * 3 / 4).max() < {"float32": 1e-7, "float64": 1e-15}[dtype]
 
 
 def test_a_sequence_of_weight_zero_counts_nothing_even_if_impossible():
@@ -367,11 +367,11 @@ def test_a_network_learns_where_the_labels_are():
         x[np.sort(rng.choice(np.arange(0, 12, 2), len(string), replace=False)), string - 1] = 1.0
         xs.append(x)
     packed, _ = pack(xs, features=True)
-    first = last = math.inf
-    for _ in range(200):
+    first = last = math.nan
+    for step in range(200):
         output = packed.with_rows(packed.rows @ weight.T + bias)
         last = loss.gradient(output, loss.check_targets(strings, output), None, fused=True)
-        first = min(first, last) if first == math.inf else first
+        first = last if step == 0 else first
         weight -= 0.3 * (output.rows.T @ packed.rows)
         bias -= 0.3 * output.rows.sum(axis=0)
     assert last < 0.1 * first
