@@ -13,7 +13,7 @@ from fastlstm.benchmark.cells import OURS, Cell, Contender, Runner
 from fastlstm.benchmark.contenders import TORCH
 from fastlstm.data.packed import pack
 from fastlstm.threads import set_num_threads
-from fastlstm.training.ctc import CTC
+from fastlstm.training.losses import CTC
 
 from .cells import thread_counts
 
@@ -44,7 +44,7 @@ class Problem:
 
 
 def ours(problem: Problem, threads: int) -> Runner:
-    """Let `fastlstm.training.ctc.CTC` overwrite the logits, which are copied each time."""
+    """Let `fastlstm.training.losses.CTC` overwrite the logits, which are copied each time."""
     set_num_threads(threads)
     loss = CTC()
     output, form = pack(problem.logits, problem.lengths, features=True)

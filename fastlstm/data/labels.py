@@ -1,5 +1,6 @@
 """Labels of sequences: targets that have lengths of their own, other than those of the sequences they belong to."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -23,10 +24,13 @@ class Labels(NamedTuple):
     values : ndarray of int64
         The labels of all sequences, one after the other, in the order of the output's `Packed`.
     starts : ndarray of int64, shape (N + 1,)
+    numbers : ndarray of int64, shape (N,), or None
+        What errors call each sequence: its number in what the user passed. None: its place in the user's batch.
     """
 
     values: NDArray[np.int64]
     starts: NDArray[np.int64]
+    numbers: NDArray[np.int64] | None = None
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -35,7 +39,12 @@ class Labels(NamedTuple):
 
 
 def pack_labels(
-    y: BatchLike, order: NDArray[np.int64] | None, count: int, who: str, lengths: ArrayLike | None = None
+    y: BatchLike,
+    order: NDArray[np.int64] | None,
+    count: int,
+    who: str,
+    lengths: ArrayLike | None = None,
+    numbers: NDArray[np.int64] | None = None,
 ) -> Labels:
     """Turn the labels that a user passed into those of a packed batch.
 
@@ -52,6 +61,8 @@ def pack_labels(
         Named in errors: the layer or call.
     lengths : array of int, shape (N,), optional
         Number of labels of each sequence; only with an array.
+    numbers : ndarray of int64, shape (N,), optional
+        What errors call each sequence of `y`; default: its place.
 
     Returns
     -------
@@ -70,41 +81,45 @@ def pack_labels(
     Examples
     --------
     >>> pack_labels([[3, 1], [], [2]], None, 3, "fit")
-    Labels(values=array([3, 1, 2]), starts=array([0, 2, 2, 3]))
+    Labels(values=array([3, 1, 2]), starts=array([0, 2, 2, 3]), numbers=None)
     >>> pack_labels(np.array([[3, 1], [-1, -1], [2, -1]]), np.array([2, 0, 1]), 3, "fit").values
     array([2, 3, 1])
     """
-    strings = _strings(y, lengths, who)
+    strings = _strings(y, lengths, who, numbers)
     if len(strings) != count:
         raise ShapeError(f"{who}: {len(strings)} strings of labels for {count} sequences; expected one for each")
     if order is not None:
         strings = [strings[place] for place in order]
+        numbers = None if numbers is None else numbers[order]
     starts = np.zeros(count + 1, np.int64)
     np.cumsum([len(string) for string in strings], out=starts[1:])
     values = np.concatenate(strings) if strings else np.zeros(0, np.int64)
-    return Labels(values, starts)
+    return Labels(values, starts, numbers)
 
 
-def _strings(y: BatchLike, lengths: ArrayLike | None, who: str) -> list[NDArray[np.int64]]:
+def _strings(
+    y: BatchLike, lengths: ArrayLike | None, who: str, numbers: NDArray[np.int64] | None
+) -> list[NDArray[np.int64]]:
     """Return the labels of each sequence, in the user's order."""
+
+    def name(n: int) -> str:
+        return f"{who}: labels of sequence {n if numbers is None or n >= len(numbers) else numbers[n]}"
+
     if isinstance(y, list | tuple) and (is_ragged(y) or any(isinstance(item, np.ndarray) for item in y)):
         if lengths is not None:
             raise OptionError(f"{who}: lengths of labels go with one padded array; a list of arrays has its own")
-        return [_whole(item, f"{who}: labels of sequence {n}") for n, item in enumerate(y)]
+        return [_whole(item, name(n)) for n, item in enumerate(y)]
     array = as_numbers(cast(ArrayLike, y), f"{who}: labels")
     if array.ndim != 2:
         raise ShapeError(
             f"{who}: labels have shape {array.shape}; expected (sequences, labels), padded by {_PADDING}, or a list "
             "with an array for each sequence"
         )
-    ends = _ends(array, who) if lengths is None else _checked(lengths, array, who)
-    return [
-        _whole(row[:end], f"{who}: labels of sequence {n}")
-        for n, (row, end) in enumerate(zip(array, ends, strict=True))
-    ]
+    ends = _ends(array, name) if lengths is None else _checked(lengths, array, who)
+    return [_whole(row[:end], name(n)) for n, (row, end) in enumerate(zip(array, ends, strict=True))]
 
 
-def _ends(array: NDArray[Any], who: str) -> NDArray[np.int64]:
+def _ends(array: NDArray[Any], name: Callable[[int], str]) -> NDArray[np.int64]:
     """Return where the padding of each row begins."""
     padding = array == _PADDING
     behind = np.logical_and.accumulate(padding[:, ::-1], axis=1).sum(axis=1)
@@ -112,8 +127,7 @@ def _ends(array: NDArray[Any], who: str) -> NDArray[np.int64]:
     inside = np.flatnonzero(padding.sum(axis=1) > behind)
     if len(inside):
         raise DataError(
-            f"{who}: labels of sequence {inside[0]}: a label stands behind {_PADDING}, which is padding; expected it "
-            "only at the end"
+            f"{name(int(inside[0]))}: a label stands behind {_PADDING}, which is padding; expected it only at the end"
         )
     return ends
 

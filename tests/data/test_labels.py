@@ -88,3 +88,17 @@ def test_labels_are_a_value_that_losses_name_too():
 def test_labels_that_cannot_be_used(given, lengths, error, words):
     with pytest.raises(error, match=words):
         pack_labels(given, None, 4, "fit", lengths)
+
+
+@pytest.mark.parametrize(
+    "given", [[[1], [0.5], [2]], np.array([[1], [0.5], [2]]), np.array([[1, 1], [-1, 1], [2, -1]])]
+)
+def test_errors_name_sequences_by_their_numbers(given):
+    numbers = np.array([17, 4, 30])
+    with pytest.raises(DataError, match="labels of sequence 4"):
+        pack_labels(given, np.array([2, 0, 1]), 3, "fit", numbers=numbers)
+
+
+def test_numbers_go_along_in_packed_order():
+    labels = pack_labels([[1], [], [2]], np.array([2, 0, 1]), 3, "fit", numbers=np.array([17, 4, 30]))
+    assert labels.numbers.tolist() == [30, 17, 4]

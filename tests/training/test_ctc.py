@@ -15,7 +15,8 @@ from fastlstm.data.labels import Labels
 from fastlstm.data.packed import Packed, pack
 from fastlstm.errors import DataError, OptionError, ShapeError
 from fastlstm.runtime import config
-from fastlstm.training.ctc import CTC, ctc_loss
+from fastlstm.training import losses
+from fastlstm.training.losses import CTC, ctc_loss
 from tests.gradcheck import assert_gradients
 from tests.naive import ctc_loss as naive
 from tests.tolerances import assert_bitwise_equal
@@ -240,18 +241,19 @@ def test_a_dense_batch_may_come_as_it_lies_in_memory(rng):
 
 
 def test_repeated_calls_hold_no_more_memory():
+    """An array that is kept takes more than 100 bytes a call; free lists of Python and NumPy may take some."""
     case = make_case(7, sequences=5, possible=True)
     loss, packed = CTC(case.blank), case.packed()
     labels, marks = loss.check_targets(case.labels, packed), []
     tracemalloc.start()
-    for _ in range(3):
-        for _ in range(200):
+    for calls in (200, 1000):
+        for _ in range(calls):
             loss.gradient(packed, labels, None, True)
             loss.value(packed, labels, None, True)
         gc.collect()
         marks.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
-    assert marks[2] - marks[1] < 4096, f"{marks[2] - marks[1]} bytes more after 200 calls"
+    assert marks[1] - marks[0] < 64 * 1000, f"{marks[1] - marks[0]} bytes more after 1000 calls"
 
 
 def output_of(lengths, classes=5, steps=True):
@@ -354,29 +356,14 @@ def test_the_function_gives_infinity_for_what_cannot_be_and_takes_whole_numbers_
         ctc_loss([[7]], np.zeros((1, 2, 3)))
 
 
-def test_a_network_learns_where_the_labels_are():
-    """Three classes and a blank, each label shown for a step at a place that the loss is not told."""
-    rng = np.random.default_rng(0)
-    layer, loss = fl.Dense(4), CTC()
-    layer.build(3, rng=0)
-    weight, bias = layer.params["weight"], layer.params["bias"]
-    strings = [rng.integers(1, 4, rng.integers(1, 4)) for _ in range(20)]
-    xs = []
-    for string in strings:
-        x = np.zeros((12, 3), np.float32)
-        x[np.sort(rng.choice(np.arange(0, 12, 2), len(string), replace=False)), string - 1] = 1.0
-        xs.append(x)
-    packed, _ = pack(xs, features=True)
-    first = last = math.nan
-    for step in range(200):
-        output = packed.with_rows(packed.rows @ weight.T + bias)
-        last = loss.gradient(output, loss.check_targets(strings, output), None, fused=True)
-        first = last if step == 0 else first
-        weight -= 0.3 * (output.rows.T @ packed.rows)
-        bias -= 0.3 * output.rows.sum(axis=0)
-    assert last < 0.1 * first
-    best = by_sequence(packed, (packed.rows @ weight.T + bias).argmax(axis=1))
-    assert all(np.array_equal(path[path > 0], string) for path, string in zip(best, strings, strict=True))
+@pytest.mark.parametrize("loss", [CTC(), CTC(zero_infinity=True), CTC(from_logits=True)])
+def test_gradients_pass_the_check_of_ones_own_losses(loss):
+    assert fl.testing.check_gradients(loss, (3, 6, 4), lengths=[6, 3, 5]) < 1e-7
+
+
+def test_the_loss_is_known_by_its_name():
+    assert losses.known(losses.get("ctc"))
+    assert losses.get("CTC", {"blank": -1}).config()["blank"] == -1
 
 
 def test_the_examples_of_the_page_give_what_it_says():

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..data.labels import Labels, pack_labels
-from ..data.packed import BatchLike, Packed, pack, writeable
-from ..errors import DataError, OptionError, ShapeError
-from ..kernels.ctc_loss import ctc_gradients, ctc_losses, memory_for
-from ..runtime import config
-from ..runtime.pool import num_chunks, parallel_for
-from ..runtime.workspace import temporary
-from ..simd.host import REGISTERS
-from .losses import SequenceLoss
+from ...data.labels import Labels, pack_labels
+from ...data.packed import BatchLike, Packed, pack, writeable
+from ...errors import DataError, OptionError, ShapeError
+from ...kernels.ctc_loss import ctc_gradients, ctc_losses, memory_for
+from ...runtime import config
+from ...runtime.pool import num_chunks, parallel_for
+from ...runtime.workspace import temporary
+from ...simd.host import REGISTERS
+from .base import Rows, SequenceLoss
 
 __all__ = ["CTC", "ctc_loss"]
 
@@ -126,7 +126,9 @@ class CTC(SequenceLoss):
         if not len(wrong):
             return
         sequences = np.searchsorted(labels.starts, wrong, side="right") - 1
-        first, label = min((_user_place(output, n), label) for n, label in zip(sequences, values[wrong], strict=True))
+        first, label = min(
+            (_number(labels, output, n), label) for n, label in zip(sequences, values[wrong], strict=True)
+        )
         given = "the blank" if label == blank else f"no class: the model has {classes}"
         raise DataError(
             f"{self.name}: sequence {first} has label {label}, which is {given}; expected 0 to {classes - 1}, but for "
@@ -138,7 +140,7 @@ class CTC(SequenceLoss):
         impossible = np.flatnonzero(output.lengths < labels.lengths + repeats)
         if not len(impossible):
             return
-        place, n = min((_user_place(output, n), n) for n in impossible)
+        place, n = min((_number(labels, output, n), n) for n in impossible)
         count, again = labels.lengths[n], repeats[n]
         needed = f"{count} labels" + (f", {again} of them like the one before," if again else "")
         raise DataError(
@@ -155,7 +157,13 @@ class CTC(SequenceLoss):
             )
         return self.blank % classes
 
-    def sequences(self, output: Packed, target: Labels, fused: bool) -> NDArray[np.float64]:
+    def example(self, shape: tuple[int, ...], rng: np.random.Generator, fused: bool = False) -> tuple[Rows, Any]:
+        """Return logits or probabilities (N, T, K); see `SequenceLoss.example`."""
+        output, targets = super().example(shape, rng)
+        e = np.exp(output)
+        return output if fused else e / e.sum(axis=-1, keepdims=True), targets
+
+    def sequences(self, output: Packed, target: Labels, fused: bool = False) -> NDArray[np.float64]:
         """Return the loss of each sequence (N,), in packed order; `output` stays as it is."""
         losses = np.empty(output.sequences)
         self._compute(output, target, fused, losses)
@@ -194,7 +202,7 @@ class CTC(SequenceLoss):
         )
         kernel, own = (ctc_losses, (losses,)) if weights is None else (ctc_gradients, (weights, losses))
         rows = writeable(np.ascontiguousarray(output.rows)) if weights is None else output.rows
-        shape = output.offsets, lengths, *target, self._blank_of(output.features), bool(fused)
+        shape = output.offsets, lengths, target.values, target.starts, self._blank_of(output.features), bool(fused)
         with ExitStack() as stack:
             each = [stack.enter_context(temporary(size, _DOUBLE)) for _ in range(parts)]
             parallel_for(kernel, rows, *shape, *own, count=len(losses), cost=0.0, each=each, weights=cost)
@@ -250,7 +258,7 @@ def ctc_loss(
 
 def _repeats(labels: Labels) -> NDArray[np.int64]:
     """Return how many labels of each sequence repeat the one before."""
-    values, starts = labels
+    values, starts, _ = labels
     same = np.zeros(len(values) + 1, np.int64)
     same[1:-1] = values[1:] == values[:-1]
     same[starts] = 0  # the first of a sequence follows none
@@ -259,8 +267,10 @@ def _repeats(labels: Labels) -> NDArray[np.int64]:
     return repeats
 
 
-def _user_place(output: Packed, n: Any) -> int:
-    """Return the place in the user's batch of sequence n in packed order."""
+def _number(labels: Labels, output: Packed, n: Any) -> int:
+    """Return what errors call sequence n of the packed order."""
+    if labels.numbers is not None:
+        return int(labels.numbers[n])
     return int(n if output.order is None else output.order[n])
 
 
