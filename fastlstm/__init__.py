@@ -9,9 +9,15 @@ from .layers import (
     L2,
     LSTM,
     Activation,
+    Add,
+    Average,
+    AveragePooling1D,
     BatchNormalization,
     Bidirectional,
+    Concatenate,
+    Conv1D,
     Dense,
+    Dot,
     Dropout,
     Embedding,
     GaussianDropout,
@@ -19,27 +25,41 @@ from .layers import (
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
     GRUState,
+    Input,
     LastStep,
+    Layer,
     LayerNormalization,
     LeakyReLU,
     LSTMState,
     Masking,
+    Maximum,
+    MaxPooling1D,
+    Minimum,
+    Multiply,
     ReLU,
+    RepeatVector,
     RMSNormalization,
     RNNState,
     SimpleRNN,
     Softmax,
     SpatialDropout1D,
     Stream,
+    Subtract,
+    TimeDistributed,
 )
+from .layers.registry import register
 from .threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from . import decode, errors
+    from . import decode, errors, testing
     from .models.language_model import LanguageModel
     from .models.loading import load
+    from .models.model import Model
     from .models.sequential import Sequential
     from .training import callbacks, losses, metrics, optimizers, schedules
+    from .training.callbacks import Callback
+    from .training.losses import Loss
+    from .training.metrics import Metric
 
 __version__ = "0.1.0"
 
@@ -49,9 +69,16 @@ __all__ = [
     "L2",
     "LSTM",
     "Activation",
+    "Add",
+    "Average",
+    "AveragePooling1D",
     "BatchNormalization",
     "Bidirectional",
+    "Callback",
+    "Concatenate",
+    "Conv1D",
     "Dense",
+    "Dot",
     "Dropout",
     "Embedding",
     "GRUState",
@@ -59,20 +86,32 @@ __all__ = [
     "GaussianNoise",
     "GlobalAveragePooling1D",
     "GlobalMaxPooling1D",
+    "Input",
     "LSTMState",
     "LanguageModel",
     "LastStep",
+    "Layer",
     "LayerNormalization",
     "LeakyReLU",
+    "Loss",
     "Masking",
+    "MaxPooling1D",
+    "Maximum",
+    "Metric",
+    "Minimum",
+    "Model",
+    "Multiply",
     "RMSNormalization",
     "RNNState",
     "ReLU",
+    "RepeatVector",
     "Sequential",
     "SimpleRNN",
     "Softmax",
     "SpatialDropout1D",
     "Stream",
+    "Subtract",
+    "TimeDistributed",
     "__version__",
     "callbacks",
     "decode",
@@ -82,12 +121,18 @@ __all__ = [
     "losses",
     "metrics",
     "optimizers",
+    "register",
     "schedules",
     "set_num_threads",
+    "testing",
 ]
 
 _LATER = {  # imported when first asked for: a service that only runs a layer starts without them
+    "Callback": ".training.callbacks",
     "LanguageModel": ".models.language_model",
+    "Model": ".models.model",
+    "Loss": ".training.losses",
+    "Metric": ".training.metrics",
     "Sequential": ".models.sequential",
     "load": ".models.loading",
     "decode": ".decode",
@@ -97,6 +142,7 @@ _LATER = {  # imported when first asked for: a service that only runs a layer st
     "metrics": ".training.metrics",
     "optimizers": ".training.optimizers",
     "schedules": ".training.schedules",
+    "testing": ".testing",
 }
 
 

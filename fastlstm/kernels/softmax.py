@@ -29,6 +29,7 @@ __all__ = [
     "cross_entropy",
     "log_softmax_rows",
     "log_softmax_rows_backward",
+    "smoothed_cross_entropy",
     "soft_cross_entropy",
     "softmax_cross_entropy",
     "softmax_rows",
@@ -223,6 +224,57 @@ def softmax_cross_entropy(logits, targets, weights, losses, begin, end):
         losses[m] = math.log(total) - right
         _scale(z, row, classes, weights[m] / total)
         z[row + targets[m]] -= weights[m]
+
+
+@jit_inner
+def _sum_of_differences(z, row, classes, highest):
+    """Return the sum of ``z - highest`` over the row, as float64."""
+    width = lanes_of(z)
+    end = row + classes
+    rest = classes % width
+    high = splat(z, highest)
+    total = 0.0
+    for block in range(row, end - rest, _BLOCK * width):
+        part = splat(z, 0.0)
+        for i in range(block, min(block + _BLOCK * width, end - rest), width):
+            part = part + (load(z, i) - high)
+        total += hsum(part)
+    if rest:
+        total += hsum(keep_n(load_n(z, end - rest, rest) - high, rest, splat(z, 0.0)))
+    return total
+
+
+@jit
+def smoothed_cross_entropy(logits, targets, smoothing, weights, losses, begin, end):
+    """Like softmax_cross_entropy, where `smoothing` of a target is spread over all classes alike.
+
+    The loss is ``-sum_v y_v log p_v`` for ``y_v = (1 - smoothing) [v is the target] + smoothing / V``.
+
+    logits     (M, V)  float, contiguous, in/out
+    targets    (M,)    int64, in: each in 0 .. V - 1
+    smoothing  float64: 0 to 1
+    weights    (M,)    float64, in: d value / d losses[m]
+    losses     (M,)    float64, out: without the weight
+    """
+    classes = logits.shape[1]
+    width = lanes_of(logits)
+    rest = classes % width
+    z = logits.reshape(-1)
+    for m in range(begin, end):
+        row = m * classes
+        last = row + classes - rest
+        highest = _largest(z, row, classes)
+        right = np.float64(z[row + targets[m]]) - np.float64(highest)
+        others = _sum_of_differences(z, row, classes, highest) / classes
+        total = _exponentials(z, row, classes, highest, True)
+        losses[m] = math.log(total) - (1.0 - smoothing) * right - smoothing * others
+        by = splat(z, weights[m] / total)
+        each = splat(z, -weights[m] * smoothing / classes)
+        for i in range(row, last, width):
+            store(z, i, fma(load(z, i), by, each))
+        if rest:
+            store_n(z, last, fma(load_n(z, last, rest), by, each), rest)
+        z[row + targets[m]] -= weights[m] * (1.0 - smoothing)
 
 
 @jit

@@ -6,15 +6,16 @@ of each parameter, freshly overwritten: accumulating is the training loop's busi
 frame of the context's workspace: what forward returns until its backward, what backward returns until the next forward.
 """
 
+from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..data.numbers import as_numbers, whole
-from ..data.packed import BatchLike, Packed, is_ragged, pack
+from ..data.packed import BatchFormat, BatchLike, Packed, is_ragged, pack
 from ..engine.context import Gradients, PassContext, TableGradient
-from ..errors import NotBuiltError, OptionError, ShapeError
+from ..errors import ContractError, NotBuiltError, OptionError, ShapeError
 from .symbol import Spec, connect, is_symbolic, symbols_in
 
 __all__ = ["Gradients", "Layer", "PassContext", "TableGradient", "dropped", "size"]
@@ -52,8 +53,10 @@ class Layer:
     """Whether input may also be ``(N, F)``, one row a sample, without time."""
     takes_several: ClassVar[bool] = False
     """Whether it is called on a list of inputs; `build` then takes a tuple of their features."""
-    changes_lengths: ClassVar[bool] = False
+    changes_lengths: bool = False
     """Whether sequences go out with other lengths than they came in: see `lengths_out`."""
+    makes_steps: ClassVar[bool] = False
+    """Whether one row a sequence goes out as steps."""
     by_row: ClassVar[bool] = False
     """Whether, in inference, each row of the output comes from one row of the input alone."""
 
@@ -98,8 +101,8 @@ class Layer:
 
     @property
     def features_out(self) -> int:
-        """Feature count of the output; known once built."""
-        raise NotImplementedError
+        """Feature count of the output, known once built; by default that of the input."""
+        return self.features_in or 0
 
     def features_for(self, features: Any) -> int | None:
         """Return the features of the output for inputs of `features` features: known before the layer is built."""
@@ -111,8 +114,8 @@ class Layer:
         return True
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, as JSON can hold them."""
-        raise NotImplementedError
+        """Return the constructor's arguments, as JSON can hold them: a subclass adds its own to these."""
+        return {"name": self.name, "dtype": self.dtype.name}
 
     def create(self, features: Any, rng: np.random.Generator | None) -> dict[str, NDArray[Any]]:
         """Return fresh parameters for inputs of `features` features; without `rng`, of the right shapes only."""
@@ -138,6 +141,12 @@ class Layer:
     def lengths_out(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the lengths that sequences of these lengths go out with; it must not change which is longer."""
         return lengths
+
+    def form_out(self, form: BatchFormat) -> BatchFormat:
+        """Return the form in which a batch goes out that came in as `form`: a padded array of so many steps less."""
+        if not (self.changes_lengths and form.length):
+            return form
+        return replace(form, length=int(self.lengths_out(np.array([form.length]))[0]))
 
     # --- several inputs or outputs: a layer that has them defines these three, the others forward and backward ----
 
@@ -166,7 +175,7 @@ class Layer:
 
     def run(self, inputs: tuple[Packed, ...], context: PassContext) -> tuple[tuple[Packed, ...], Any]:
         """Return all outputs, and the cache that `run_back` takes."""
-        y, cache = self.forward(inputs[0], context)
+        y, cache = _pair(self, "forward", self.forward(inputs[0], context), "(y, cache)")
         return (y,), cache
 
     def run_back(
@@ -179,7 +188,7 @@ class Layer:
         """
         dy = dys[0]
         assert dy is not None
-        dx, gradients = self.backward(dy, cache, context)
+        dx, gradients = _pair(self, "backward", self.backward(dy, cache, context), "(dx, gradients)")
         return (dx,), gradients
 
     # --- what every layer has -----------------------------------------------------------------------------------
@@ -239,7 +248,7 @@ class Layer:
             return made[0] if len(made) == 1 else made
         packed, form = self.take(x, lengths)
         y, _ = self.forward(packed, PassContext())
-        return form.unpack(y)
+        return self.form_out(form).unpack(y)
 
     def take(self, x: BatchLike, lengths: ArrayLike | None = None) -> tuple[Packed, Any]:
         """Check and pack what a user passed; a layer that is not built yet builds itself for it."""
@@ -307,3 +316,13 @@ class Layer:
     def features_from(self, tensors: dict[str, NDArray[Any]]) -> Any:
         """Return the input features that the shapes of `tensors` speak of."""
         return 0
+
+
+def _pair(layer: Layer, method: str, returned: Any, expected: str) -> Any:
+    """Return the two things that a method returned; raise ContractError for anything else."""
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise ContractError(
+            f"{layer.kind}: {method} returned {type(returned).__name__}; expected {expected}"
+            + (": a return statement may be missing" if returned is None else "")
+        )
+    return returned

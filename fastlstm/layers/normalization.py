@@ -58,10 +58,6 @@ class _Normalization(Layer):
         if self.beta_regularizer is not None and self.center:
             self.penalties["bias"] = self.beta_regularizer.l2
 
-    @property
-    def features_out(self) -> int:
-        return self.features_in or 0
-
     def config(self) -> dict[str, Any]:
         beta, gamma = self.beta_regularizer, self.gamma_regularizer
         return {
@@ -73,9 +69,7 @@ class _Normalization(Layer):
             "gamma_initializer": self.gamma_initializer,
             "beta_regularizer": None if beta is None else beta.l2,
             "gamma_regularizer": None if gamma is None else gamma.l2,
-            "name": self.name,
-            "dtype": self.dtype.name,
-        }
+        } | super().config()
 
     def create(self, features: int, rng: np.random.Generator | None) -> dict[str, NDArray[Any]]:
         params = {"weight": initial(self.gamma_initializer, rng, (features,))} if self.scale else {}

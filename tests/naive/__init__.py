@@ -33,6 +33,7 @@ from tests.naive.plain_lstm import (
     random_sequences,
     random_weights,
 )
+from tests.naive.sliding import conv1d, conv1d_backward, pool, pool_backward, windows
 from tests.naive.spec import Spec
 
 __all__ = [
@@ -46,6 +47,8 @@ __all__ = [
     "average_pool",
     "batch_norm",
     "batch_norm_backward",
+    "conv1d",
+    "conv1d_backward",
     "dense",
     "dense_backward",
     "embedding",
@@ -60,7 +63,10 @@ __all__ = [
     "lstm_step",
     "lstm_steps",
     "max_pool",
+    "pool",
+    "pool_backward",
     "random_sequences",
     "random_weights",
     "softmax",
+    "windows",
 ]
