@@ -1,5 +1,7 @@
 """Normalisation kernels against float64 loops: widths, few and many rows, large means, split over cores."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -27,7 +29,7 @@ def exact(*arrays):
 def layer_norm(x, weight, bias, about_mean, cuts):
     """Forward in the given parts of rows."""
     y, stats = np.full_like(x, np.nan), np.full((len(x), 3), np.nan, x.dtype)
-    for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
+    for begin, end in pairwise(cuts):
         norm.layer_norm(x, weight, bias, y, stats, EPSILON, about_mean, begin, end)
     return y, stats
 
@@ -36,7 +38,7 @@ def sums_of(kernel, like, cuts, *arrays):
     """Run a kernel that sums over rows in the given parts of columns."""
     features = like.shape[1]
     part, sums = np.full((2, features), np.nan, like.dtype), np.full((2, features), np.nan)
-    for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
+    for begin, end in pairwise(cuts):
         kernel(*arrays, part, sums, begin, end)
     return sums
 

@@ -184,7 +184,7 @@ def test_what_was_computed_before_a_layer_was_frozen_goes_back_as_it_came(rng):
     layer = built("batch", 4, rng)
     x, context = rng.standard_normal((6, 4)), PassContext(training=True)
     packed, _ = pack([x], features=True, dtype="float64")
-    y, cache = layer.forward(packed, context)
+    _, cache = layer.forward(packed, context)
     layer.trainable = False
     dy = rng.standard_normal((6, 4))
     dx, _ = layer.backward(dy.copy(), cache, context)
