@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .layers import (
+    CRF,
     ELU,
     GRU,
     L2,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CRF",
     "ELU",
     "GRU",
     "L2",

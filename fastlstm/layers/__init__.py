@@ -4,6 +4,7 @@ from .activation import Activation, Softmax
 from .base import Layer, PassContext
 from .bidirectional import Bidirectional
 from .conv1d import Conv1D
+from .crf import CRF
 from .dense import Dense
 from .dropout import Dropout
 from .embedding import Embedding
@@ -25,6 +26,7 @@ from .symbol import Input, Symbol
 from .time_distributed import TimeDistributed
 
 __all__ = [
+    "CRF",
     "ELU",
     "GRU",
     "L2",

@@ -6,6 +6,7 @@ from typing import Any
 from ...errors import OptionError
 from ...layers import registry
 from .base import KernelLoss, Labels, Loss, SequenceLoss
+from .crf import CRFLoss
 from .crossentropy import BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy
 from .elementwise import MAE, MAPE, MSE, MSLE, Hinge, Huber, LogCosh, Poisson, SquaredHinge
 from .rowwise import CategoricalHinge, CosineSimilarity, KLDivergence, Pinball
@@ -16,6 +17,7 @@ __all__ = [
     "MSE",
     "MSLE",
     "BinaryCrossentropy",
+    "CRFLoss",
     "CategoricalCrossentropy",
     "CategoricalHinge",
     "CosineSimilarity",
@@ -61,6 +63,7 @@ _NAMES: dict[type[Loss], tuple[str, ...]] = {
     Hinge: ("hinge",),
     SquaredHinge: ("squared_hinge",),
     CategoricalHinge: ("categorical_hinge",),
+    CRFLoss: ("crf",),
 }
 """The names of each loss; files have the first one. A class's own name is one, too."""
 
