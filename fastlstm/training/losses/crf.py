@@ -60,8 +60,11 @@ class CRFLoss(SequenceLoss):
         self, output: Packed, target: Any, weights: NDArray[np.float64] | None = None, fused: bool = False
     ) -> float:
         """Return ``sum(weights * losses) / N`` of checked targets; `output` stays as it is."""
-        losses = self.sequences(output, target, fused)
-        return float((losses * _each(weights, len(losses))).sum())
+        scores = _scores(output)
+        each = _each(weights, scores.sequences)
+        losses = np.where(each != 0.0, chain_losses(scores, target), 0.0)
+        _check_allowed(scores, target, losses)
+        return float((losses * each).sum())
 
     def gradient(  # type: ignore[override]
         self, output: Packed, target: Any, weights: NDArray[np.float64] | None = None, fused: bool = False
