@@ -11,6 +11,8 @@ from .layers import (
     LSTM,
     Activation,
     Add,
+    AdditiveAttention,
+    Attention,
     Average,
     AveragePooling1D,
     BatchNormalization,
@@ -53,6 +55,7 @@ from .threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from . import decode, errors, testing
+    from .models.crf_decode import decode_tags
     from .models.language_model import LanguageModel
     from .models.loading import load
     from .models.model import Model
@@ -72,6 +75,8 @@ __all__ = [
     "LSTM",
     "Activation",
     "Add",
+    "AdditiveAttention",
+    "Attention",
     "Average",
     "AveragePooling1D",
     "BatchNormalization",
@@ -117,6 +122,7 @@ __all__ = [
     "__version__",
     "callbacks",
     "decode",
+    "decode_tags",
     "errors",
     "get_num_threads",
     "load",
@@ -133,6 +139,7 @@ _LATER = {  # imported when first asked for: a service that only runs a layer st
     "Callback": ".training.callbacks",
     "LanguageModel": ".models.language_model",
     "Model": ".models.model",
+    "decode_tags": ".models.crf_decode",
     "Loss": ".training.losses",
     "Metric": ".training.metrics",
     "Sequential": ".models.sequential",

@@ -1,6 +1,6 @@
 """Sets of sequences, with targets and weights, as users pass them; batches are taken from them by number."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError, OptionError, ShapeError
+from .masking import lengths_of_mask, rolled
 from .numbers import as_numbers
 from .packed import BatchFormat, BatchLike, Packed, is_ragged, pack
 from .pairs import steps_of_rows
@@ -100,6 +101,21 @@ class Sequences:
                     f"expected 1 to {given.shape[1]}, the steps of {self.word}"
                 )
 
+    def mask(self, true_steps: Callable[[NDArray[Any]], NDArray[np.bool_]]) -> None:
+        """Take the steps of an array that a layer says are none for padding: before a sequence's true ones, or after.
+
+        Raises
+        ------
+        DataError
+            A masked step stands between true ones, or a sequence has no true one.
+        """
+        given = self.given
+        if self.lengths is not None or isinstance(given, list) or given.ndim != (2 if self.ids else 3):
+            return
+        mask = true_steps(given)
+        if not mask.all():
+            self.lengths, self.starts = lengths_of_mask(mask, f"{self.who}: {self.word}")
+
     def __len__(self) -> int:
         return len(self.given)
 
@@ -143,7 +159,7 @@ class Sequences:
             steps = not (self.samples and given.ndim == 2)
             own = None if lengths is None else lengths[which]
             if self.starts is not None:
-                some = _from_start(some, self.starts[which])
+                some = rolled(some, self.starts[which])
         return pack(
             some,
             own,
@@ -152,13 +168,6 @@ class Sequences:
             who=f"{self.who}: {self.word}",
             steps=steps,
         )[0]
-
-
-def _from_start(padded: NDArray[Any], starts: Numbers) -> NDArray[Any]:
-    """Return padded sequences (N, T, ...) moved so that each begins at step 0."""
-    step = (np.arange(padded.shape[1]) + starts[:, None]) % padded.shape[1]
-    moved: NDArray[Any] = padded[np.arange(len(padded))[:, None], step]
-    return moved
 
 
 class Targets:

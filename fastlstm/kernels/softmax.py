@@ -32,6 +32,7 @@ __all__ = [
     "smoothed_cross_entropy",
     "soft_cross_entropy",
     "softmax_cross_entropy",
+    "softmax_row",
     "softmax_rows",
     "softmax_rows_backward",
 ]
@@ -98,6 +99,13 @@ def _scale(z, row, classes, factor):
         store_n(z, end - rest, load_n(z, end - rest, rest) * by, rest)
 
 
+@jit_inner
+def softmax_row(z, row, classes):
+    """Overwrite ``z[row:row + classes]`` with its softmax: for kernels that have rows elsewhere than in a matrix."""
+    total = _exponentials(z, row, classes, _largest(z, row, classes), True)
+    _scale(z, row, classes, 1.0 / total)
+
+
 @jit
 def softmax_rows(x, begin, end):
     """Overwrite each row with its softmax.
@@ -107,9 +115,7 @@ def softmax_rows(x, begin, end):
     classes = x.shape[1]
     z = x.reshape(-1)
     for m in range(begin, end):
-        row = m * classes
-        total = _exponentials(z, row, classes, _largest(z, row, classes), True)
-        _scale(z, row, classes, 1.0 / total)
+        softmax_row(z, m * classes, classes)
 
 
 @jit_inner

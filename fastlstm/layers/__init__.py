@@ -1,6 +1,7 @@
 """Layers, one a file: parameters, shapes, forward, backward."""
 
 from .activation import Activation, Softmax
+from .attention import AdditiveAttention, Attention
 from .base import Layer, PassContext
 from .bidirectional import Bidirectional
 from .conv1d import Conv1D
@@ -33,6 +34,8 @@ __all__ = [
     "LSTM",
     "Activation",
     "Add",
+    "AdditiveAttention",
+    "Attention",
     "Average",
     "AveragePooling1D",
     "BatchNormalization",

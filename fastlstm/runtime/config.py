@@ -96,6 +96,8 @@ class Config:
     large_operand: int = _number(1 << 19, "values; compiled in", "inference", "a larger B leaves L2: fetched early")
     k_block: int = _number(1024, "rows; compiled in", "training", "of a long panel that are multiplied at once")
     left_columns: int = _number(48, "columns; compiled in", "training", "of A that weight gradients pack at once")
+    ns_per_moved: float = _number(0.1, "ns", "none", "estimate: bringing one value of a pair's rows together, or back")
+    tanh_flops: float = _number(15.0, "multiply-adds", "none", "estimate: a tanh in an additive score")
     together_bytes: int = _number(768 << 10, "bytes", "training", "both weight gradients in one pass up to here")
     window_values: int = _number(1 << 18, "values", "none", "gathered at once for a convolution's weight gradient")
     narrow_features: int = _number(16, "features", "none", "up to here the input's gradient is gathered from products")
