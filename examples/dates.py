@@ -1,7 +1,4 @@
-"""Read dates in words and write them as ISO dates: an encoder-decoder with attention, and what it looked at.
-
-python examples/dates.py [epochs] [picture.png]
-"""
+"""Write dates in words as ISO dates, by attention, and show where it looks: dates.py [epochs] [picture.png]."""
 
 import datetime
 import sys
@@ -11,7 +8,16 @@ import numpy as np
 
 import fastlstm as fl
 
-FORMATS = ["%A, %d %B %Y", "%d %B %Y", "%B %d, %Y", "%b %d %Y", "%a %d %b %Y", "%d. %b %y", "%A %B %d %Y", "the %d of %B, %Y"]
+FORMATS = [
+    "%A, %d %B %Y",
+    "%d %B %Y",
+    "%B %d, %Y",
+    "%b %d %Y",
+    "%a %d %b %Y",
+    "%d. %b %y",
+    "%A %B %d %Y",
+    "the %d of %B, %Y",
+]
 START, END = 0, 1
 CHARACTERS = "<>0123456789-,. ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -46,8 +52,7 @@ began = time.perf_counter()
 epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 6
 model.fit([read, [one[:-1] for one in write]], [one[1:] for one in write], batch_size=64, epochs=epochs)
 
-held_out = {words: iso for words, iso in dates(rng, 1000) if words not in known}
-words, iso = list(held_out), list(held_out.values())
+words, iso = zip(*((words, iso) for words, iso in dates(rng, 1000) if words not in known), strict=True)  # held out
 step, state = model.step_function("iso", [ids(one) for one in words])
 found = fl.decode.beam_search(step, [START] * len(words), state=state, beam_width=3, max_length=11, eos_id=END)
 written = ["".join(CHARACTERS[i] for i in best.ids if i != END) for [best] in found]
