@@ -8,16 +8,7 @@ import numpy as np
 
 import fastlstm as fl
 
-FORMATS = [
-    "%A, %d %B %Y",
-    "%d %B %Y",
-    "%B %d, %Y",
-    "%b %d %Y",
-    "%a %d %b %Y",
-    "%d. %b %y",
-    "%A %B %d %Y",
-    "the %d of %B, %Y",
-]
+FORMATS = ["%A, %d %B %Y", "%d %B %Y", "%B %d, %Y", "%b %d %Y", "%a %d %b %Y", "%d. %b %y", "the %d of %B, %Y"]
 START, END = 0, 1
 CHARACTERS = "<>0123456789-,. ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
