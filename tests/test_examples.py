@@ -49,3 +49,8 @@ def test_inspect_gates(tmp_path):
     assert best > 0.8
     assert len(others) == 3
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in picture)
+
+
+def test_dates():
+    out = run("dates.py", 1)
+    assert re.search(r"'.+' -> [-0-9]+\nexact: [\d.]+% of \d+", out)

@@ -7,7 +7,10 @@ from numpy.typing import NDArray
 
 from .packed import EmbeddingGather, Packed
 
-__all__ = ["Chain", "ChainScores"]
+__all__ = ["CHAIN_PARAMETERS", "Chain", "ChainScores"]
+
+CHAIN_PARAMETERS = ("transitions", "start_transitions", "end_transitions")
+"""The names that a CRF layer's parameters have, in the order of a `Chain`; they are those of pytorch-crf."""
 
 
 class Chain(NamedTuple):
@@ -35,7 +38,7 @@ class ChainScores(Packed):
         The batch.
     chain : Chain
     gradients : dict of str to ndarray, optional
-        Where a loss leaves the gradients of the chain: under "transitions", "start_transitions", "end_transitions".
+        Where a loss leaves the gradients of the chain, by the names in `CHAIN_PARAMETERS`.
     """
 
     __slots__ = ("chain", "gradients")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ..data.chain import Chain, ChainScores
+from ..data.chain import CHAIN_PARAMETERS, Chain, ChainScores
 from ..data.packed import Packed
 from ..engine.chain import chain_marginals
 from ..errors import DataError, OptionError
@@ -64,8 +64,7 @@ class CRF(Layer):
     Tag 1 never follows itself, so that a clear tag 1 makes its neighbours tag 0:
 
     >>> import numpy as np, fastlstm as fl
-    >>> from fastlstm.layers.crf import CRF
-    >>> crf = CRF(forbidden=[(1, 1)])
+    >>> crf = fl.CRF(forbidden=[(1, 1)])
     >>> emissions = np.array([[[0.0, 1.0], [0.0, 9.0], [0.0, 1.0]]])
     >>> crf.build(2, rng=0)
     >>> crf(emissions).argmax(axis=2)
@@ -118,7 +117,7 @@ class CRF(Layer):
     @property
     def chain(self) -> Chain:
         """What paths score beside their emissions: the parameters, -inf where something is forbidden."""
-        own = Chain(*(self.params[name] for name in ("transitions", "start_transitions", "end_transitions")))
+        own = Chain(*(self.params[name] for name in CHAIN_PARAMETERS))
         if not self.forbidden:
             return own
         if self._masks is None:

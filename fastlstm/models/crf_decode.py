@@ -58,9 +58,8 @@ def decode_tags(model: Trainable | CRF, x: Any, lengths: Any = None) -> Any:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from fastlstm.layers.crf import CRF
-    >>> crf = CRF(forbidden=[(1, 1)])
+    >>> import numpy as np, fastlstm as fl
+    >>> crf = fl.CRF(forbidden=[(1, 1)])
     >>> crf.build(2, rng=0)
     >>> decode_tags(crf, np.array([[[0.0, 4.0], [0.0, 9.0], [0.0, 4.0]]]))
     array([[0, 1, 0]])

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...data.chain import ChainScores
+from ...data.chain import CHAIN_PARAMETERS, ChainScores
 from ...data.packed import Packed
 from ...engine.chain import chain_gradient, chain_losses, chain_marginals
 from ...errors import DataError, OptionError, ShapeError
-from .base import Rows, SequenceLoss
+from .base import Rows, SequenceLoss, class_numbers
 
 __all__ = ["CRFLoss"]
 
@@ -29,7 +29,7 @@ class CRFLoss(SequenceLoss):
     >>> from fastlstm.data.packed import pack
     >>> emissions, _ = pack(np.zeros((1, 2, 2)), features=True)
     >>> scores = ChainScores(emissions, Chain(np.zeros((2, 2)), np.zeros(2), np.zeros(2)))
-    >>> float(np.exp(-CRFLoss().value(scores, np.array([0, 1]), fused=True)).__round__(6))
+    >>> float(np.exp(-CRFLoss().value(scores, np.array([0, 1]))).__round__(6))
     0.25
     """
 
@@ -39,20 +39,9 @@ class CRFLoss(SequenceLoss):
 
     def check_targets(self, target: Rows, output: Rows | Packed) -> Rows:
         """Return the tags as int64, one for each of the output's rows (M, K); see `Loss.check_targets`."""
-        count, tags = (output.total, output.features) if isinstance(output, Packed) else output.shape
-        if target.ndim == 2 and target.shape[1] == 1:
-            target = target[:, 0]
-        if target.shape != (count,):
-            raise ShapeError(f"crf: targets have shape {target.shape} by row; expected ({count},): a tag each")
-        if target.size and not (target.min() >= 0 and target.max() < tags):
-            wrong = target[~((target >= 0) & (target < tags))][0]
-            raise DataError(f"crf: target {wrong}; the model has {tags} tags: 0 to {tags - 1}")
-        whole = target.astype(np.int64)
-        if (whole != target).any():
-            raise DataError("crf: targets are no whole numbers; expected the number of a tag for each step")
-        return np.ascontiguousarray(whole)
+        return class_numbers(self.name, target, output.rows if isinstance(output, Packed) else output)
 
-    def sequences(self, output: Packed, target: Any, fused: bool = True) -> NDArray[np.float64]:
+    def sequences(self, output: Packed, target: Any, fused: bool = False) -> NDArray[np.float64]:
         """Return the loss of each sequence (N,), in packed order; `output` stays as it is.
 
         Raises
@@ -68,14 +57,17 @@ class CRFLoss(SequenceLoss):
         return losses
 
     def value(  # type: ignore[override]
-        self, output: Packed, target: Any, weights: NDArray[np.float64] | None = None, fused: bool = True
+        self, output: Packed, target: Any, weights: NDArray[np.float64] | None = None, fused: bool = False
     ) -> float:
         """Return ``sum(weights * losses) / N`` of checked targets; `output` stays as it is."""
-        losses = self.sequences(output, target, fused)
-        return float((losses * _each(weights, len(losses))).sum())
+        scores = _scores(output)
+        each = _each(weights, scores.sequences)
+        losses = np.where(each != 0.0, chain_losses(scores, target), 0.0)
+        _check_allowed(scores, target, losses)
+        return float((losses * each).sum())
 
     def gradient(  # type: ignore[override]
-        self, output: Packed, target: Any, weights: NDArray[np.float64] | None = None, fused: bool = True
+        self, output: Packed, target: Any, weights: NDArray[np.float64] | None = None, fused: bool = False
     ) -> float:
         """Return the loss, overwrite the emissions with their gradient, and fill ``output.gradients``.
 
@@ -85,7 +77,7 @@ class CRFLoss(SequenceLoss):
         each = _each(weights, scores.sequences)
         losses, chain = chain_gradient(scores, target, each)
         _check_allowed(scores, target, losses)
-        for name, value in zip(("transitions", "start_transitions", "end_transitions"), chain, strict=True):
+        for name, value in zip(CHAIN_PARAMETERS, chain, strict=True):
             scores.gradients[name] = value.astype(scores.rows.dtype)
         return float((losses * each).sum())
 
@@ -99,7 +91,10 @@ class CRFLoss(SequenceLoss):
 
 def _scores(output: Any) -> ChainScores:
     if not isinstance(output, ChainScores):
-        raise OptionError("crf: this loss needs the scores of a CRF layer; end the model with Dense(tags), CRF()")
+        raise OptionError(
+            "crf: this loss needs the scores of a CRF layer: end the model with Dense(tags), CRF(), and let nothing "
+            "else read what the CRF puts out"
+        )
     return output
 
 
