@@ -120,8 +120,8 @@ class CRF(Layer):
         own = Chain(*(self.params[name] for name in CHAIN_PARAMETERS))
         if not self.forbidden:
             return own
-        if self._masks is None:
-            self._masks = _masks(self.forbidden, self.features_out)
+        if self._masks is None or len(self._masks.start) != len(own.start):
+            self._masks = _masks(self.forbidden, len(own.start))
         return Chain(*(np.where(mask, -np.inf, scores) for mask, scores in zip(self._masks, own, strict=True)))
 
     def forward(self, x: Packed, context: PassContext, *, linear: bool = False) -> tuple[Packed, _Cache | None]:

@@ -112,6 +112,26 @@ def test_gradients_are_the_numeric_ones(lengths, forbidden, rng):
     gradcheck.assert_gradients(value, arrays, exact)
 
 
+@pytest.mark.parametrize("forbidden", [None, [(0, 0), (None, 2), (1, None)]])
+def test_its_gradients_pass_the_library_s_own_check(forbidden, rng):
+    layer = fl.CRF(forbidden)
+    assert fl.testing.check_gradients(layer, (3, 6, 4), lengths=[6, 1, 4]) < 1e-7
+    assert not layer.built
+    assert fl.testing.check_gradients(crf_of(rng, 4, "float32", forbidden=forbidden), (2, 5, 4)) < 1e-7
+
+
+def test_a_wrong_gradient_does_not_pass_it(monkeypatch):
+    backward = fl.CRF.backward
+
+    def wrong(self, dy, cache, context):
+        dx, gradients = backward(self, dy, cache, context)
+        return dx, gradients | {"transitions": gradients["transitions"].T.copy()}
+
+    monkeypatch.setattr(fl.CRF, "backward", wrong)
+    with pytest.raises(fl.testing.GradientError, match=r"CRF.*transitions"):
+        fl.testing.check_gradients(fl.CRF(), (3, 6, 4))
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["first first", "last first"])
 def test_a_layer_that_runs_twice_has_the_gradients_that_each_pass_has_alone(order, rng, dtype):
     layer, loss = crf_of(rng, 4, dtype), fl.losses.CRFLoss()
@@ -259,6 +279,14 @@ def test_what_forbids_nothing_sensible_is_refused(forbidden):
 def test_tags_that_there_are_not_are_refused_when_it_is_known_how_many_there_are(forbidden):
     with pytest.raises(OptionError, match="there are 3 tags"):
         fl.CRF(forbidden=forbidden).build(3)
+
+
+def test_a_layer_that_is_built_again_forbids_the_same_of_more_tags():
+    layer = fl.CRF(forbidden=[(0, 1)])
+    for tags in (2, 4):
+        layer.build(tags)
+        assert np.argwhere(layer.chain.transitions == -np.inf).tolist() == [[0, 1]]
+        assert layer.chain.transitions.shape == (tags, tags)
 
 
 def test_a_sequence_without_any_allowed_path_is_named(rng):
