@@ -34,7 +34,7 @@ class CRF(Layer):
     ``exp(score)`` over the sum of that over all paths [1]_. On top of a recurrent layer and a Dense without an
     activation it is the tagger of [2]_. It is trained with ``loss="crf"``, minus the log-probability of the right
     path. The layer's own output is each tag's probability at each step, given the whole sequence; the best path as a
-    whole is found by `fastlstm.models.crf_decode.decode_tags`.
+    whole is found by `fastlstm.decode_tags`.
 
     Parameters
     ----------

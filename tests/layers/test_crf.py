@@ -1,9 +1,11 @@
 """CRF: probabilities of tags, the scores that its loss takes, what is forbidden, and the way back."""
 
 import copy
+import doctest
 import json
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -338,3 +340,10 @@ def test_it_needs_the_whole_sequence():
     layer.build(3)
     with pytest.raises(OptionError, match="whole sequence"):
         fl.Stream([layer])
+
+
+def test_the_examples_of_its_page_give_what_it_says():
+    page = Path(__file__).parents[2] / "docs" / "crf.md"
+    results = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+    assert results.attempted >= 40
+    assert results.failed == 0
