@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError, OptionError, ShapeError
+from .labels import Labels, pack_labels
 from .masking import lengths_of_mask, rolled
 from .numbers import as_numbers
 from .packed import BatchFormat, BatchLike, Packed, is_ragged, pack
@@ -206,8 +207,13 @@ class Targets:
         return Targets(self.given[which], _part(self.weights, which), who=self.who, word=self.word)
 
     def take(
-        self, which: Numbers, like: Packed, starts: Numbers | None = None, by_sequence: bool = False
-    ) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
+        self,
+        which: Numbers,
+        like: Packed,
+        starts: Numbers | None = None,
+        by_sequence: bool = False,
+        own_lengths: bool = False,
+    ) -> tuple[Any, NDArray[np.float64] | None]:
         """Return a target for each row of an output, and what it counts (None: 1).
 
         Parameters
@@ -220,14 +226,22 @@ class Targets:
             First true step of each sequence of the set, where it is padded.
         by_sequence : bool
             Whether a weight belongs to a sequence though targets belong to steps.
+        own_lengths : bool
+            Whether targets are `Labels`, as many for each sequence as there are.
 
         Raises
         ------
         ShapeError
             Not one for each row.
         """
+        if own_lengths:
+            return self._labels(which, like), self._weights(which, like, None, True)
         starts = None if starts is None else starts[which]
         return self._targets(which, like, starts), self._weights(which, like, starts, by_sequence)
+
+    def _labels(self, which: Numbers, like: Packed) -> Labels:
+        given = [self.given[n] for n in which] if isinstance(self.given, list) else self.given[which]
+        return pack_labels(given, like.order, like.sequences, f"{self.who}: {self.word}", numbers=which)
 
     def _targets(self, which: Numbers, like: Packed, starts: Numbers | None) -> NDArray[Any]:
         given = self.given
@@ -286,7 +300,10 @@ class Batch:
 
     def target(self, place: int, like: Packed, loss: Any) -> tuple[Any, NDArray[np.float64] | None]:
         """Return the targets of an output as its loss wants them, and their weights (None: all 1)."""
-        y, weights = self.data.targets[place].take(self.which, like, self.data.starts[place], loss.by_sequence)
+        own_lengths = loss.by_sequence and loss.own_lengths
+        y, weights = self.data.targets[place].take(
+            self.which, like, self.data.starts[place], loss.by_sequence, own_lengths
+        )
         if self.class_weight is None:
             return y, weights
         columns = y.reshape(len(y), -1)

@@ -123,6 +123,8 @@ def make_set(
     sets = []
     for name, one, count in zip(of_outputs, wanted, counts, strict=True):
         word = "y" if len(wanted) == 1 else f"y[{name!r}]"
+        if name in of_labels:
+            one = [np.asarray(labels)[:n] for labels, n in zip(one, of_labels[name], strict=True)]
         sets.append(Targets(one, count, who=who, word=word))
     return DataSet(inputs, sets, [port.follows for port in ports[1]])
 

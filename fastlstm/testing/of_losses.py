@@ -26,7 +26,7 @@ def _check(
     who = f"{type(loss).__name__}{' of logits' if fused else ''}"
     output: Any
     if isinstance(loss, SequenceLoss):
-        output, target = _of_sequences(loss, shape, lengths, targets, rng)
+        output, target = _of_sequences(loss, shape, lengths, targets, fused, rng)
         rows, count = output.rows, output.sequences
     else:
         if lengths is not None:
@@ -74,10 +74,10 @@ def _of_rows(
 
 
 def _of_sequences(
-    loss: SequenceLoss, shape: Any, lengths: Any, targets: Any, rng: np.random.Generator
+    loss: SequenceLoss, shape: Any, lengths: Any, targets: Any, fused: bool, rng: np.random.Generator
 ) -> tuple[Packed, Any]:
     """Return an output of sequences, and checked targets, drawn where none are given."""
-    x = shape.astype(np.float64) if isinstance(shape, np.ndarray) else rng.standard_normal(shape)
+    x = shape.astype(np.float64) if isinstance(shape, np.ndarray) else loss.example(shape, rng, fused)[0]
     output, _ = pack(x, lengths, features=True, dtype=np.float64, who="check_gradients")
     output = output.with_rows(output.rows.copy())
     if loss.fuses == "crf":

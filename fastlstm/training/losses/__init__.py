@@ -8,10 +8,12 @@ from ...layers import registry
 from .base import KernelLoss, Labels, Loss, SequenceLoss
 from .crf import CRFLoss
 from .crossentropy import BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy
+from .ctc import CTC, ctc_loss
 from .elementwise import MAE, MAPE, MSE, MSLE, Hinge, Huber, LogCosh, Poisson, SquaredHinge
 from .rowwise import CategoricalHinge, CosineSimilarity, KLDivergence, Pinball
 
 __all__ = [
+    "CTC",
     "MAE",
     "MAPE",
     "MSE",
@@ -37,6 +39,7 @@ __all__ = [
     "SequenceLoss",
     "SparseCategoricalCrossentropy",
     "SquaredHinge",
+    "ctc_loss",
     "get",
     "known",
 ]
@@ -64,6 +67,7 @@ _NAMES: dict[type[Loss], tuple[str, ...]] = {
     SquaredHinge: ("squared_hinge",),
     CategoricalHinge: ("categorical_hinge",),
     CRFLoss: ("crf",),
+    CTC: ("ctc",),
 }
 """The names of each loss; files have the first one. A class's own name is one, too."""
 
