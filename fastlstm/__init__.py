@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .layers import (
+    CRF,
     ELU,
     GRU,
     L2,
@@ -29,6 +30,7 @@ from .layers import (
     GRUState,
     Input,
     LastStep,
+    Layer,
     LayerNormalization,
     LeakyReLU,
     LSTMState,
@@ -46,20 +48,29 @@ from .layers import (
     SpatialDropout1D,
     Stream,
     Subtract,
+    TimeDistributed,
 )
+from .layers.registry import register
 from .threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from . import decode, errors
+    from . import decode, errors, testing
+    from .models.crf_decode import decode_tags
+    from .models.inspecting import inspect
     from .models.language_model import LanguageModel
     from .models.loading import load
     from .models.model import Model
     from .models.sequential import Sequential
+    from .models.traces import Trace
     from .training import callbacks, losses, metrics, optimizers, schedules
+    from .training.callbacks import Callback
+    from .training.losses import Loss
+    from .training.metrics import Metric
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CRF",
     "ELU",
     "GRU",
     "L2",
@@ -72,6 +83,7 @@ __all__ = [
     "AveragePooling1D",
     "BatchNormalization",
     "Bidirectional",
+    "Callback",
     "Concatenate",
     "Conv1D",
     "Dense",
@@ -87,11 +99,14 @@ __all__ = [
     "LSTMState",
     "LanguageModel",
     "LastStep",
+    "Layer",
     "LayerNormalization",
     "LeakyReLU",
+    "Loss",
     "Masking",
     "MaxPooling1D",
     "Maximum",
+    "Metric",
     "Minimum",
     "Model",
     "Multiply",
@@ -105,23 +120,35 @@ __all__ = [
     "SpatialDropout1D",
     "Stream",
     "Subtract",
+    "TimeDistributed",
+    "Trace",
     "__version__",
     "callbacks",
     "decode",
+    "decode_tags",
     "errors",
     "get_num_threads",
+    "inspect",
     "load",
     "losses",
     "metrics",
     "optimizers",
+    "register",
     "schedules",
     "set_num_threads",
+    "testing",
 ]
 
 _LATER = {  # imported when first asked for: a service that only runs a layer starts without them
+    "Callback": ".training.callbacks",
     "LanguageModel": ".models.language_model",
     "Model": ".models.model",
+    "decode_tags": ".models.crf_decode",
+    "Loss": ".training.losses",
+    "Metric": ".training.metrics",
     "Sequential": ".models.sequential",
+    "Trace": ".models.traces",
+    "inspect": ".models.inspecting",
     "load": ".models.loading",
     "decode": ".decode",
     "errors": ".errors",
@@ -130,6 +157,7 @@ _LATER = {  # imported when first asked for: a service that only runs a layer st
     "metrics": ".training.metrics",
     "optimizers": ".training.optimizers",
     "schedules": ".training.schedules",
+    "testing": ".testing",
 }
 
 

@@ -32,6 +32,14 @@ class DivergedError(FastLSTMError, RuntimeError):
     """Training broke off because the loss became NaN or infinite; the last good weights are kept."""
 
 
+class ContractError(FastLSTMError, TypeError):
+    """A layer, loss or metric of your own does not return what its base class asks for."""
+
+
+class GradientError(FastLSTMError, AssertionError):
+    """A gradient is not the derivative of what it claims to be."""
+
+
 class ModelFileError(FastLSTMError, OSError):
     """A model file is missing, truncated, damaged, or not one of ours."""
 
@@ -42,3 +50,7 @@ class LogFileError(FastLSTMError, OSError):
 
 class DifferentOutputError(FastLSTMError, AssertionError):
     """A contender of a benchmark computes something else: its time would mean nothing."""
+
+
+class MissingPackageError(FastLSTMError, ImportError):
+    """A package is not installed that only some calls need; the message names the extra that brings it."""

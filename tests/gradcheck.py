@@ -6,10 +6,10 @@ once along random directions: a dozen calls of the loss whatever the shapes, and
 
 import numpy as np
 
+from fastlstm.testing.numeric import STENCIL, derivative
 from tests.tolerances import NUMERIC
 
 _STEP = 1e-3
-_STENCIL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))  # error of order step**4
 
 
 def numeric_gradient(loss, array):
@@ -17,11 +17,7 @@ def numeric_gradient(loss, array):
     _must_be_double(array)
     gradient = np.zeros_like(array)
     for index in np.ndindex(array.shape):
-        kept = array[index]
-        for place, weight in _STENCIL:
-            array[index] = kept + place * _STEP
-            gradient[index] += weight * loss() / _STEP
-        array[index] = kept
+        gradient[index] = derivative(loss, array, index, _STEP)
     return gradient
 
 
@@ -47,7 +43,7 @@ def assert_projected_gradients(loss, arrays, gradients, rng, directions=3):
         way = {name: d / length for name, d in way.items()}
         exact = sum((gradients[name] * d).sum() for name, d in way.items())
         numeric = 0.0
-        for place, weight in _STENCIL:
+        for place, weight in STENCIL:
             for name, array in arrays.items():
                 array[...] = kept[name] + place * _STEP * way[name]
             numeric += weight * loss() / _STEP

@@ -16,6 +16,7 @@ FLOORS = (
     "engine",
     "layers",
     "training",
+    "testing",
     "models",
     "interop",
     "benchmark",

@@ -27,8 +27,12 @@ from .activations import vexp
 
 __all__ = [
     "cross_entropy",
+    "exponentials",
+    "largest",
     "log_softmax_rows",
     "log_softmax_rows_backward",
+    "scale_row",
+    "smoothed_cross_entropy",
     "soft_cross_entropy",
     "softmax_cross_entropy",
     "softmax_row",
@@ -41,7 +45,7 @@ _BLOCK = 32
 
 
 @jit_inner
-def _largest(z, row, classes):
+def largest(z, row, classes):
     """Return the largest of ``z[row:row + classes]`` (NaN is passed over: the sum will hold it)."""
     width = lanes_of(z)
     end = row + classes
@@ -61,7 +65,7 @@ def _exponential(x, highest, tiny):
 
 
 @jit_inner
-def _exponentials(z, row, classes, highest, keep):
+def exponentials(z, row, classes, highest, keep):
     """Return the sum of ``exp(z - highest)`` over the row, as float64; write them over the row if `keep`."""
     width = lanes_of(z)
     end = row + classes
@@ -86,7 +90,7 @@ def _exponentials(z, row, classes, highest, keep):
 
 
 @jit_inner
-def _scale(z, row, classes, factor):
+def scale_row(z, row, classes, factor):
     """Multiply the row by `factor`."""
     width = lanes_of(z)
     end = row + classes
@@ -101,8 +105,8 @@ def _scale(z, row, classes, factor):
 @jit_inner
 def softmax_row(z, row, classes):
     """Overwrite ``z[row:row + classes]`` with its softmax: for kernels that have rows elsewhere than in a matrix."""
-    total = _exponentials(z, row, classes, _largest(z, row, classes), True)
-    _scale(z, row, classes, 1.0 / total)
+    total = exponentials(z, row, classes, largest(z, row, classes), True)
+    scale_row(z, row, classes, 1.0 / total)
 
 
 @jit
@@ -141,8 +145,8 @@ def log_softmax_rows(x, begin, end):
     z = x.reshape(-1)
     for m in range(begin, end):
         row = m * classes
-        highest = _largest(z, row, classes)
-        total = _exponentials(z, row, classes, highest, False)
+        highest = largest(z, row, classes)
+        total = exponentials(z, row, classes, highest, False)
         _subtract(z, row, classes, highest, math.log(total))
 
 
@@ -223,12 +227,63 @@ def softmax_cross_entropy(logits, targets, weights, losses, begin, end):
     z = logits.reshape(-1)
     for m in range(begin, end):
         row = m * classes
-        highest = _largest(z, row, classes)
+        highest = largest(z, row, classes)
         right = np.float64(z[row + targets[m]]) - np.float64(highest)
-        total = _exponentials(z, row, classes, highest, True)
+        total = exponentials(z, row, classes, highest, True)
         losses[m] = math.log(total) - right
-        _scale(z, row, classes, weights[m] / total)
+        scale_row(z, row, classes, weights[m] / total)
         z[row + targets[m]] -= weights[m]
+
+
+@jit_inner
+def _sum_of_differences(z, row, classes, highest):
+    """Return the sum of ``z - highest`` over the row, as float64."""
+    width = lanes_of(z)
+    end = row + classes
+    rest = classes % width
+    high = splat(z, highest)
+    total = 0.0
+    for block in range(row, end - rest, _BLOCK * width):
+        part = splat(z, 0.0)
+        for i in range(block, min(block + _BLOCK * width, end - rest), width):
+            part = part + (load(z, i) - high)
+        total += hsum(part)
+    if rest:
+        total += hsum(keep_n(load_n(z, end - rest, rest) - high, rest, splat(z, 0.0)))
+    return total
+
+
+@jit
+def smoothed_cross_entropy(logits, targets, smoothing, weights, losses, begin, end):
+    """Like softmax_cross_entropy, where `smoothing` of a target is spread over all classes alike.
+
+    The loss is ``-sum_v y_v log p_v`` for ``y_v = (1 - smoothing) [v is the target] + smoothing / V``.
+
+    logits     (M, V)  float, contiguous, in/out
+    targets    (M,)    int64, in: each in 0 .. V - 1
+    smoothing  float64: 0 to 1
+    weights    (M,)    float64, in: d value / d losses[m]
+    losses     (M,)    float64, out: without the weight
+    """
+    classes = logits.shape[1]
+    width = lanes_of(logits)
+    rest = classes % width
+    z = logits.reshape(-1)
+    for m in range(begin, end):
+        row = m * classes
+        last = row + classes - rest
+        highest = largest(z, row, classes)
+        right = np.float64(z[row + targets[m]]) - np.float64(highest)
+        others = _sum_of_differences(z, row, classes, highest) / classes
+        total = exponentials(z, row, classes, highest, True)
+        losses[m] = math.log(total) - (1.0 - smoothing) * right - smoothing * others
+        by = splat(z, weights[m] / total)
+        each = splat(z, -weights[m] * smoothing / classes)
+        for i in range(row, last, width):
+            store(z, i, fma(load(z, i), by, each))
+        if rest:
+            store_n(z, last, fma(load_n(z, last, rest), by, each), rest)
+        z[row + targets[m]] -= weights[m] * (1.0 - smoothing)
 
 
 @jit
@@ -243,8 +298,8 @@ def cross_entropy(logits, targets, losses, begin, end):
     z = logits.reshape(-1)
     for m in range(begin, end):
         row = m * classes
-        highest = _largest(z, row, classes)
-        total = _exponentials(z, row, classes, highest, False)
+        highest = largest(z, row, classes)
+        total = exponentials(z, row, classes, highest, False)
         losses[m] = math.log(total) - (np.float64(z[row + targets[m]]) - np.float64(highest))
 
 
@@ -268,7 +323,7 @@ def soft_cross_entropy(logits, targets, weights, losses, begin, end):
     for m in range(begin, end):
         row = m * classes
         last = row + classes - rest
-        highest = _largest(z, row, classes)
+        highest = largest(z, row, classes)
         high = splat(z, highest)
         mass = 0.0  # sum of y
         inner = 0.0  # sum of y * (z - max)
@@ -283,7 +338,7 @@ def soft_cross_entropy(logits, targets, weights, losses, begin, end):
         if rest:
             mass += hsum(load_n(y, last, rest))
             inner += hsum(load_n(y, last, rest) * vmax(load_n(z, last, rest) - high, floor))
-        total = _exponentials(z, row, classes, highest, True)
+        total = exponentials(z, row, classes, highest, True)
         losses[m] = mass * math.log(total) - inner
         by = splat(z, weights[m] * mass / total)
         weight = splat(z, -weights[m])

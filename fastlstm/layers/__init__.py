@@ -5,6 +5,7 @@ from .attention import AdditiveAttention, Attention
 from .base import Layer, PassContext
 from .bidirectional import Bidirectional
 from .conv1d import Conv1D
+from .crf import CRF
 from .dense import Dense
 from .dropout import Dropout
 from .embedding import Embedding
@@ -23,8 +24,10 @@ from .several import SeveralInputs
 from .simple_rnn import RNNState, SimpleRNN
 from .stream import Stream
 from .symbol import Input, Symbol
+from .time_distributed import TimeDistributed
 
 __all__ = [
+    "CRF",
     "ELU",
     "GRU",
     "L2",
@@ -72,4 +75,5 @@ __all__ = [
     "Stream",
     "Subtract",
     "Symbol",
+    "TimeDistributed",
 ]

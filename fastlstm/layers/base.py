@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from ..data.numbers import as_numbers, whole
 from ..data.packed import BatchFormat, BatchLike, Packed, is_ragged, pack
 from ..engine.context import Gradients, PassContext, TableGradient
-from ..errors import NotBuiltError, OptionError, ShapeError
+from ..errors import ContractError, NotBuiltError, OptionError, ShapeError
 from .symbol import Spec, connect, is_symbolic, symbols_in
 
 __all__ = ["Gradients", "Layer", "PassContext", "TableGradient", "dropped", "size"]
@@ -101,8 +101,8 @@ class Layer:
 
     @property
     def features_out(self) -> int:
-        """Feature count of the output; known once built."""
-        raise NotImplementedError
+        """Feature count of the output, known once built; by default that of the input."""
+        return self.features_in or 0
 
     def features_for(self, features: Any) -> int | None:
         """Return the features of the output for inputs of `features` features: known before the layer is built."""
@@ -114,8 +114,8 @@ class Layer:
         return True
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, as JSON can hold them."""
-        raise NotImplementedError
+        """Return the constructor's arguments, as JSON can hold them: a subclass adds its own to these."""
+        return {"name": self.name, "dtype": self.dtype.name}
 
     def create(self, features: Any, rng: np.random.Generator | None) -> dict[str, NDArray[Any]]:
         """Return fresh parameters for inputs of `features` features; without `rng`, of the right shapes only."""
@@ -175,7 +175,7 @@ class Layer:
 
     def run(self, inputs: tuple[Packed, ...], context: PassContext) -> tuple[tuple[Packed, ...], Any]:
         """Return all outputs, and the cache that `run_back` takes."""
-        y, cache = self.forward(inputs[0], context)
+        y, cache = _pair(self, "forward", self.forward(inputs[0], context), "(y, cache)")
         return (y,), cache
 
     def run_back(
@@ -188,7 +188,7 @@ class Layer:
         """
         dy = dys[0]
         assert dy is not None
-        dx, gradients = self.backward(dy, cache, context)
+        dx, gradients = _pair(self, "backward", self.backward(dy, cache, context), "(dx, gradients)")
         return (dx,), gradients
 
     # --- what every layer has -----------------------------------------------------------------------------------
@@ -316,3 +316,13 @@ class Layer:
     def features_from(self, tensors: dict[str, NDArray[Any]]) -> Any:
         """Return the input features that the shapes of `tensors` speak of."""
         return 0
+
+
+def _pair(layer: Layer, method: str, returned: Any, expected: str) -> Any:
+    """Return the two things that a method returned; raise ContractError for anything else."""
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise ContractError(
+            f"{layer.kind}: {method} returned {type(returned).__name__}; expected {expected}"
+            + (": a return statement may be missing" if returned is None else "")
+        )
+    return returned

@@ -13,6 +13,7 @@ from ..engine.recurrence import Source, run_both
 from ..engine.training import RecurrentCache
 from ..errors import ShapeError
 from ..runtime.workspace import Frame
+from . import described
 from .base import Gradients, Layer, PassContext
 from .merge import Merge, check_pair, merge, split
 from .recurrent import RecurrentLayer, State, steps_of
@@ -87,18 +88,18 @@ class Bidirectional(StatesInGraph, Layer):
 
     def config(self) -> dict[str, Any]:
         ahead, back = self.directions
-        config = {"layer": ahead.config(), "kind": ahead.kind, "merge_mode": self.merge_mode, "name": self.name}
+        one, other = described.describe(ahead), described.describe(back)
+        config = {"layer": one["config"], "kind": one["kind"], "merge_mode": self.merge_mode, "name": self.name}
         if self._own_backward:
-            config |= {"backward_layer": back.config() | {"go_backwards": True}, "backward_kind": back.kind}
+            config |= {"backward_layer": other["config"] | {"go_backwards": True}, "backward_kind": other["kind"]}
         return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Bidirectional":
         """Return a new layer of the given `config`."""
-        kinds = {kind.__name__: kind for kind in RecurrentLayer.__subclasses__()}
-        layer = kinds[config.get("kind", "LSTM")](**config["layer"])
+        layer = described.make({"kind": config.get("kind", "LSTM"), "config": config["layer"]})
         given = config.get("backward_layer")
-        back = kinds[config["backward_kind"]](**given) if given else None
+        back = described.make({"kind": config["backward_kind"], "config": given}) if given else None
         return cls(layer, config["merge_mode"], backward_layer=back, name=config["name"])
 
     def create(self, features: int, rng: np.random.Generator | None) -> dict[str, NDArray[Any]]:
@@ -159,7 +160,7 @@ class Bidirectional(StatesInGraph, Layer):
         """Return the merged output, both final states and the cache."""
         ahead, back = self.directions
         out = x.with_rows if self.returns_steps else x.one_row_each
-        if x.dense and not context.training and self._alike:
+        if x.dense and not context.training and context.traces is None and self._alike:
             plan = ahead.recurrence.plan(x.sequences, len(x.batch_sizes), 2, False)
             sources = ahead.recurrence.input_of(x, plan), back.recurrence.input_of(x.reversed(), plan)
             merged, finals = self._run_both(sources, (x.sequences, len(x.batch_sizes)), states)

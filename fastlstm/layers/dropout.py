@@ -55,10 +55,6 @@ class Dropout(Layer):
         super().__init__(name=name, dtype=dtype)
         self.rate = dropped("Dropout", "rate", rate)
 
-    @property
-    def features_out(self) -> int:
-        return self.features_in or 0
-
     def config(self) -> dict[str, Any]:
         return {"rate": self.rate, "name": self.name, "dtype": self.dtype.name}
 

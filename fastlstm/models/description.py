@@ -1,12 +1,11 @@
 """What a model file says about a model: its layers and how it was compiled, as JSON; and the way back."""
 
-import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from .. import layers as layer_kinds
-from ..errors import ModelFileError
-from ..layers import Bidirectional, Layer
+from ..errors import OptionError
+from ..layers import Layer, described, registry
 from ..layers.symbol import Input, Symbol
 from ..training import losses, metrics, optimizers
 from .compiled import Compiled
@@ -20,37 +19,24 @@ __all__ = [
     "name_of_kind",
 ]
 
-
-def name_of_kind(kind: str) -> str:
-    """Return a layer's name from its kind, as Keras does.
-
-    Examples
-    --------
-    >>> name_of_kind("LSTM"), name_of_kind("GlobalMaxPooling1D")
-    ('lstm', 'global_max_pooling1d')
-    """
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", kind).lower()
+name_of_kind = registry.snake_case
+"""A layer's name from its kind, as Keras does: "global_max_pooling1d" of a GlobalMaxPooling1D."""
 
 
 def describe_layer(layer: Layer) -> dict[str, Any]:
     """Return what `make_layer` needs to make this layer again, and the input features to build it for."""
-    return {"kind": layer.kind, "features": layer.features_in, "config": layer.config()}
+    return described.describe(layer) | {"features": layer.features_in}
 
 
-def make_layer(described: Mapping[str, Any]) -> Layer:
+def make_layer(description: Mapping[str, Any]) -> Layer:
     """Return a new layer that is not built yet.
 
     Raises
     ------
     ModelFileError
-        This version has no such kind of layer.
+        Neither this version nor the program that loads has such a kind of layer.
     """
-    kind, config = described["kind"], dict(described["config"])
-    cls = getattr(layer_kinds, kind, None) if kind in layer_kinds.__all__ else None
-    if not (isinstance(cls, type) and issubclass(cls, Layer)):
-        raise ModelFileError(f"the model holds a layer of kind {kind!r}, which this fastlstm does not know")
-    layer: Layer = Bidirectional.from_config(config) if cls is Bidirectional else cls(**config)
-    return layer
+    return described.make(description)
 
 
 def describe_symbol(symbol: Symbol, name: str) -> dict[str, Any]:
@@ -59,32 +45,39 @@ def describe_symbol(symbol: Symbol, name: str) -> dict[str, Any]:
     return {"name": name, "features": spec.features, "steps": spec.steps, "ids": spec.ids}
 
 
-def make_input(described: Mapping[str, Any]) -> Symbol:
+def make_input(description: Mapping[str, Any]) -> Symbol:
     """Return a new input."""
-    if described["ids"]:
-        return Input((None,), name=described["name"])
-    features = described["features"]
-    return Input((None, features) if described["steps"] else (features,), name=described["name"])
+    if description["ids"]:
+        return Input((None,), name=description["name"])
+    features = description["features"]
+    return Input((None, features) if description["steps"] else (features,), name=description["name"])
 
 
 def describe_compiled(compiled: Compiled) -> dict[str, Any] | None:
-    """Return the keyword arguments of a `compile`, by names; None where a class is the user's own."""
+    """Return the keyword arguments of a `compile`; None, with a warning, where no other program could make them."""
     tasks, optimizer = compiled.tasks, compiled.optimizer
-    judges = [metric for task in tasks for metric in (*task.plain, *task.weighted)]
-    if not (
-        optimizers.known(optimizer)
-        and all(losses.known(task.loss) for task in tasks)
-        and all(map(metrics.known, judges))
-    ):
+    try:
+        description: dict[str, Any] = {
+            "optimizer": _named(optimizer, "optimizer", type(optimizer).__name__.lower(), optimizers.known(optimizer)),
+            "loss": [_named(task.loss, "loss", task.loss.name, losses.known(task.loss)) for task in tasks],
+            "metrics": [[*map(metrics.describe, task.plain)] for task in tasks],
+            "weighted_metrics": [[*map(metrics.describe, task.weighted)] for task in tasks],
+        }
+    except OptionError as error:
+        warnings.warn(
+            f"{error}. The model is saved without how it was compiled: call compile again after loading it",
+            stacklevel=registry.depth_of_caller(),
+        )
         return None
-    described: dict[str, Any] = {
-        "optimizer": [type(optimizer).__name__.lower(), optimizer.config()],
-        "loss": [[task.loss.name, task.loss.config()] for task in tasks],
-        "metrics": [[metric.name for metric in task.plain] for task in tasks],
-        "weighted_metrics": [[metric.name.removeprefix("weighted_") for metric in task.weighted] for task in tasks],
-    }
     if len(tasks) == 1:  # as before there were models of several outputs
-        described |= {word: described[word][0] for word in ("loss", "metrics", "weighted_metrics")}
+        description |= {word: description[word][0] for word in ("loss", "metrics", "weighted_metrics")}
     if any(task.weight != 1.0 for task in tasks):
-        described["loss_weights"] = [task.weight for task in tasks]
-    return described
+        description["loss_weights"] = [task.weight for task in tasks]
+    return description
+
+
+def _named(thing: Any, what: str, name: str, known: bool) -> list[Any]:
+    """Return the name that a file gives a loss or optimizer, and its config."""
+    if known:
+        return [name, thing.config()]
+    return [registry.name_to_save(thing, what), registry.checked_config(thing, what)]

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.sequences import Batch, DataSet
 from ..errors import OptionError
@@ -105,7 +106,7 @@ class Trainable(Saved):
         rows = 32 if batch_size is None else batch_size
         validating = validation_steps, validation_batch_size, validation_freq
         plan = Plan(rows, epochs, initial_epoch, shuffle, class_weight, steps_per_epoch, *validating)
-        compiled = self._need_compiled("fit")
+        compiled = self._need_to_train("fit")
         held: Any = None
         feed: Feed
         if is_iterable_of_batches(x, y):
@@ -175,7 +176,7 @@ class Trainable(Saved):
         lengths: Any = None,
     ) -> Any:
         """Take one optimizer step on a batch; return its loss and metrics from before the step, as `evaluate` does."""
-        compiled = self._need_compiled("train_on_batch")
+        compiled = self._need_to_train("train_on_batch")
         data = self._set("train_on_batch", x, y, sample_weight, lengths, targets=True)
         self._prepare(data)
         graph = self._graph_for(data)
@@ -301,6 +302,23 @@ class Trainable(Saved):
             for part, unpack, y in zip(parts, unpackers, outputs, strict=True):
                 part.append(unpack(y, which))
         return [join(part) for part in parts]
+
+    def run_once(self, x: Any, lengths: Any, context: PassContext) -> list[tuple[NDArray[np.int64], int]]:
+        """Run all layers on what `predict` takes, as one batch, under a context that `inspect` makes.
+
+        Returns
+        -------
+        list of (lengths, steps)
+            Of each input: the true steps of its sequences, and what it is padded to (0: it is not).
+        """
+        self._need_built("inspect")
+        data = self._set("inspect", x, lengths=lengths)
+        graph = self._graph_for(data)
+        batch = data.take(np.arange(len(data)), self._dtype)
+        self._check_inputs(batch, graph)
+        graph.forward(batch.inputs, context)
+        given = zip(batch.inputs, data.inputs, strict=True)
+        return [(np.array(packed.to_user_order(packed.lengths)), one.form.length) for packed, one in given]
 
     def _check_inputs(self, batch: Batch, graph: Graph) -> None:
         for symbol, x in zip(graph.inputs, batch.inputs, strict=True):

@@ -104,6 +104,7 @@ class Config:
     kept_taps: int = _number(1 << 14, "taps", "none", "of a dense batch: up to here they are kept for the next one")
     ns_per_flop: float = _number(0.01, "ns", "training", "estimate: one of the two operations of a multiply-add")
     ns_per_copy: float = _number(0.7, "ns", "training", "estimate: packing one value")
+    ctc_kept: int = _number(1 << 19, "float64", "ctc_loss", "a longer sequence goes through CTC's forward pass twice")
     stream_table_bytes: int = _number(16 << 20, "bytes", "generation", "products of a table that a stream keeps")
     few_ids: int = _number(16, "ids", "generation", "Python compares so few sooner than NumPy does")
     small_bytes: int = _number(2048, "bytes", "inference", "smaller arrays need not begin on a cache line")

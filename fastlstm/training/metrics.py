@@ -1,23 +1,40 @@
-"""Metrics: figures gathered over many batches. They look at the output and change nothing."""
+"""Metrics by Keras's names, and which accuracy goes with a loss."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OptionError, ShapeError
-from ..kernels.softmax import softmax_rows
-from .losses import BinaryCrossentropy, CategoricalCrossentropy, Loss, SparseCategoricalCrossentropy
+from ..layers import registry
+from .losses import (
+    MAE,
+    MAPE,
+    MSE,
+    MSLE,
+    BinaryCrossentropy,
+    CategoricalCrossentropy,
+    KLDivergence,
+    Loss,
+    SparseCategoricalCrossentropy,
+)
+from .metric import Metric
 
 __all__ = [
     "AUC",
     "BinaryAccuracy",
     "CategoricalAccuracy",
     "MeanAbsoluteError",
+    "MeanAbsolutePercentageError",
+    "MeanSquaredError",
+    "MeanSquaredLogarithmicError",
     "Metric",
     "Perplexity",
+    "RootMeanSquaredError",
     "SparseCategoricalAccuracy",
+    "describe",
     "get",
     "known",
 ]
@@ -25,51 +42,13 @@ __all__ = [
 Rows = NDArray[Any]
 
 
-class Metric:
-    """Base of the metrics: a mean over rows, unless `result` says otherwise.
-
-    ``output`` is (M, K). Where the loss takes care of the last activation, ``pending`` names it ("softmax", "sigmoid")
-    and ``output`` holds the values before it.
-    """
-
-    name: str
-    running: ClassVar[bool] = True
-    """Whether `result` is cheap enough to be shown after each batch."""
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin again."""
-        self.total, self.count = 0.0, 0.0
-
-    def update(
-        self,
-        output: Rows,
-        target: Rows,
-        pending: str | None = None,
-        weights: NDArray[np.float64] | None = None,
-    ) -> None:
-        """Take in a batch: targets as the loss checked them, and what each row counts (all alike by default)."""
-        values = self.rows(output, target, pending)
-        self.total += float(values.sum() if weights is None else values @ weights)
-        self.count += float(len(values) if weights is None else weights.sum())
-
-    def rows(self, output: Rows, target: Rows, pending: str | None) -> Rows:
-        """Return the figure of each row."""
-        raise NotImplementedError
-
-    def result(self) -> float:
-        """Return the figure over all that came in; NaN for nothing."""
-        return self.total / self.count if self.count else math.nan
-
-
 class SparseCategoricalAccuracy(Metric):
     """Share of rows whose largest output is the class that the target names."""
 
     name = "sparse_categorical_accuracy"
+    before_activation = True
 
-    def rows(self, output: Rows, target: Rows, pending: str | None) -> Rows:
+    def rows(self, output: Rows, target: Rows, pending: str | None = None) -> Rows:
         """Return 1 where it is."""
         return np.asarray(output.argmax(axis=1) == target.reshape(-1))
 
@@ -78,8 +57,9 @@ class CategoricalAccuracy(Metric):
     """Share of rows whose largest output is the target's largest."""
 
     name = "categorical_accuracy"
+    before_activation = True
 
-    def rows(self, output: Rows, target: Rows, pending: str | None) -> Rows:
+    def rows(self, output: Rows, target: Rows, pending: str | None = None) -> Rows:
         """Return 1 where it is."""
         return np.asarray(output.argmax(axis=1) == target.argmax(axis=1))
 
@@ -88,43 +68,87 @@ class BinaryAccuracy(Metric):
     """Share of outputs on the target's side of 1/2."""
 
     name = "binary_accuracy"
+    before_activation = True
 
-    def rows(self, output: Rows, target: Rows, pending: str | None) -> Rows:
+    def rows(self, output: Rows, target: Rows, pending: str | None = None) -> Rows:
         """Return each row's share."""
         return np.asarray(((output > (0.0 if pending == "sigmoid" else 0.5)) == (target > 0.5)).mean(axis=1))
 
 
-class MeanAbsoluteError(Metric):
+class _MeanError(Metric):
+    """Mean of what a loss makes of each row."""
+
+    kind: ClassVar[type[Loss]]
+
+    def rows(self, output: Rows, target: Rows) -> Rows:
+        """Return the error of each row."""
+        if target.shape != output.shape:
+            raise ShapeError(f"{self.name}: targets have shape {target.shape} by row, the output {output.shape}")
+        return self.kind().rows(output, target)
+
+
+class MeanAbsoluteError(_MeanError):
     """Mean absolute error over the outputs of a row."""
 
     name = "mae"
+    kind = MAE
 
-    def rows(self, output: Rows, target: Rows, pending: str | None) -> Rows:
-        """Return the error of each row."""
-        output = output.astype(np.float64)
-        if pending == "sigmoid":
-            output = 0.5 * (1.0 + np.tanh(0.5 * output))
-        elif pending == "softmax":
-            softmax_rows(output, 0, len(output))
-        if target.shape != output.shape:
-            raise ShapeError(f"mae: targets have shape {target.shape} by row, the output {output.shape}")
-        return np.asarray(np.abs(output - target).mean(axis=1))
+
+class MeanSquaredError(_MeanError):
+    """Mean squared error over the outputs of a row."""
+
+    name = "mse"
+    kind = MSE
+
+
+class RootMeanSquaredError(MeanSquaredError):
+    """Root of the mean squared error over all rows."""
+
+    name = "root_mean_squared_error"
+
+    def result(self) -> float:
+        """Return the root of the mean over all rows."""
+        return math.sqrt(super().result())
+
+
+class MeanAbsolutePercentageError(_MeanError):
+    """Mean absolute error in percent of the target; see `losses.MAPE`."""
+
+    name = "mape"
+    kind = MAPE
+
+
+class MeanSquaredLogarithmicError(_MeanError):
+    """Mean squared difference of ``log(1 + y)``; see `losses.MSLE`."""
+
+    name = "msle"
+    kind = MSLE
 
 
 class Perplexity(Metric):
     """exp of the mean cross-entropy: among how many equally likely classes the model seems to choose."""
 
     name = "perplexity"
+    before_activation = True
 
-    def rows(self, output: Rows, target: Rows, pending: str | None) -> Rows:
+    def rows(self, output: Rows, target: Rows, pending: str | None = None) -> Rows:
         """Return the cross-entropy of each row, in nats."""
-        loss = SparseCategoricalCrossentropy() if target.ndim == 1 else CategoricalCrossentropy()
-        return loss.rows(output, target, pending == "softmax")
+        if pending == "softmax":
+            loss = SparseCategoricalCrossentropy() if target.ndim == 1 else CategoricalCrossentropy()
+            return loss.rows(output, target, fused=True)
+        if target.ndim == 1:
+            return _minus_log(output[np.arange(len(output)), target])
+        return np.asarray((target * _minus_log(output)).sum(axis=1))
 
     def result(self) -> float:
         """Return the perplexity over all rows; infinity beyond what a float64 holds."""
         mean = super().result()
         return math.exp(mean) if not mean > 700.0 else math.inf
+
+
+def _minus_log(p: Rows) -> NDArray[np.float64]:
+    """Return -log(p), finite for p = 0."""
+    return np.asarray(-np.log(np.maximum(p.astype(np.float64), np.finfo(np.float32).tiny)))
 
 
 class AUC(Metric):
@@ -179,6 +203,14 @@ _BY_NAME: dict[str, type[Metric]] = {
     "sparse_categorical_accuracy": SparseCategoricalAccuracy,
     "mae": MeanAbsoluteError,
     "mean_absolute_error": MeanAbsoluteError,
+    "mse": MeanSquaredError,
+    "mean_squared_error": MeanSquaredError,
+    "rmse": RootMeanSquaredError,
+    "root_mean_squared_error": RootMeanSquaredError,
+    "mape": MeanAbsolutePercentageError,
+    "mean_absolute_percentage_error": MeanAbsolutePercentageError,
+    "msle": MeanSquaredLogarithmicError,
+    "mean_squared_logarithmic_error": MeanSquaredLogarithmicError,
     "perplexity": Perplexity,
     "auc": AUC,
 }
@@ -187,25 +219,56 @@ _ACCURACY: dict[type[Loss], type[Metric]] = {
     BinaryCrossentropy: BinaryAccuracy,
     CategoricalCrossentropy: CategoricalAccuracy,
     SparseCategoricalCrossentropy: SparseCategoricalAccuracy,
+    KLDivergence: CategoricalAccuracy,
 }
+"""The accuracy that goes with a loss; that of one whose targets are classes is the sparse one."""
 
 
 def known(metric: Metric) -> bool:
-    """Tell whether `get` makes this metric again from its name."""
+    """Tell whether `get` makes this metric again from its name, in any program."""
     return type(metric) in {*_BY_NAME.values(), *_ACCURACY.values()}
 
 
-def get(metric: str | Metric, loss: Loss) -> Metric:
-    """Return the metric of a name, or the metric itself; "accuracy" is the kind that goes with the loss."""
+def describe(metric: Metric) -> str | dict[str, Any]:
+    """Return what `get` makes this metric of again: its name, or what a file says of a class of the user's own.
+
+    Raises
+    ------
+    OptionError
+        No other program could make it; see `registry.name_to_save` and `registry.checked_config`.
+    """
+    name = metric.name.removeprefix("weighted_")
+    if known(metric):
+        return name
+    kind = registry.name_to_save(metric, "metric")
+    return {"kind": kind, "config": registry.checked_config(metric, "metric"), "name": name}
+
+
+def get(metric: str | type[Metric] | Metric | Mapping[str, Any], loss: Loss) -> Metric:
+    """Return the metric of a name, of a class or of what `describe` returned, or the metric itself.
+
+    "accuracy" is the kind that goes with the loss.
+    """
     if isinstance(metric, Metric):
         return metric
+    if isinstance(metric, type) and issubclass(metric, Metric):
+        return metric()
+    if isinstance(metric, Mapping):
+        described: Metric = registry.make(metric["kind"], Metric, metric["config"])
+        described.name = metric["name"]
+        return described
     name = str(metric).lower()
-    kind = _ACCURACY.get(type(loss)) if name in ("accuracy", "acc") else _BY_NAME.get(name)
+    kind = _accuracy(loss) if name in ("accuracy", "acc") else _BY_NAME.get(name)
     if kind is None:
         raise OptionError(
             f"metric {metric!r} is unknown, or does not go with {loss.name}; expected a Metric, accuracy "
-            f"(with a cross-entropy) or one of {', '.join(_BY_NAME)}"
+            f"(where targets are classes) or one of {', '.join(_BY_NAME)}"
         )
     made = kind()
     made.name = name  # figures bear the name that was asked for
     return made
+
+
+def _accuracy(loss: Loss) -> type[Metric] | None:
+    """Return the accuracy that goes with a loss; None where none does."""
+    return _ACCURACY.get(type(loss), SparseCategoricalAccuracy if loss.takes_classes else None)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import OptionError, ShapeError
 from ..kernels import optim
+from ..layers import registry
 from ..runtime.pool import parallel_for
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "get", "global_norm", "known"]
@@ -306,21 +307,28 @@ _BY_NAME: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "rmsprop": RMSprop,
 
 
 def known(optimizer: Optimizer) -> bool:
-    """Tell whether `get` makes this optimizer again from its name and `config`."""
+    """Tell whether `get` makes this optimizer again from its name and `config`, in any program."""
     return _BY_NAME.get(type(optimizer).__name__.lower()) is type(optimizer)
 
 
-def get(optimizer: str | Optimizer, config: Mapping[str, Any] | None = None) -> Optimizer:
-    """Return the optimizer of a name, with the arguments in `config`; or the optimizer itself.
+def get(optimizer: str | type[Optimizer] | Optimizer, config: Mapping[str, Any] | None = None) -> Optimizer:
+    """Return the optimizer of a name or class, with the arguments in `config`; or the optimizer itself.
 
     Raises
     ------
     OptionError
         No optimizer has this name.
+    ModelFileError
+        It is the name of a class of someone's own, which this program has not told of.
     """
     if isinstance(optimizer, Optimizer):
         return optimizer
+    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
+        return optimizer(**(config or {}))
     kind = _BY_NAME.get(str(optimizer).lower())
-    if kind is None:
-        raise OptionError(f"optimizer={optimizer!r}; expected an Optimizer or one of {', '.join(_BY_NAME)}")
-    return kind(**(config or {}))
+    if kind is not None:
+        return kind(**(config or {}))
+    if isinstance(optimizer, str) and (">" in optimizer or ":" in optimizer):
+        made: Optimizer = registry.make(optimizer, Optimizer, config or {})
+        return made
+    raise OptionError(f"optimizer={optimizer!r}; expected an Optimizer or one of {', '.join(_BY_NAME)}")

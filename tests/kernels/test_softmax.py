@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastlstm.kernels.softmax import cross_entropy, soft_cross_entropy, softmax_cross_entropy, softmax_rows
+from fastlstm.kernels.softmax import (
+    cross_entropy,
+    smoothed_cross_entropy,
+    soft_cross_entropy,
+    softmax_cross_entropy,
+    softmax_rows,
+)
 from tests import strategies
 from tests.naive import cross_entropy as naive
 from tests.tolerances import assert_bitwise_equal, assert_gradients_close
@@ -73,6 +79,31 @@ def test_loss_alone_is_the_same_and_leaves_the_logits(case):
     cross_entropy(case.logits, case.targets, losses, 0, len(losses))
     assert_bitwise_equal(losses, run_sparse(case)[0])
     assert_bitwise_equal(case.logits, kept)
+
+
+def run_smoothed(case, smoothing, parts=None):
+    logits, losses = case.logits.copy(), np.full(len(case.logits), np.nan)
+    for begin, end in pairwise(parts or [0, len(logits)]):
+        smoothed_cross_entropy(logits, case.targets, smoothing, case.weights, losses, begin, end)
+    return losses, logits
+
+
+@given(cases(), st.floats(0.0, 1.0), st.data())
+def test_smoothed_targets(case, smoothing, data):
+    losses, gradient = run_smoothed(case, smoothing)
+    classes = case.logits.shape[1]
+    exact = []
+    for z, target in zip(case.logits.astype(float), case.targets, strict=True):
+        y = np.full(classes, smoothing / classes)
+        y[target] += 1.0 - smoothing
+        exact.append(naive.soft_cross_entropy(z, y))
+    assert_losses_close(losses, [loss for loss, _ in exact], case.logits)
+    expected = np.array([weight * g for weight, (_, g) in zip(case.weights, exact, strict=True)])
+    assert np.abs(gradient - expected).max() < 30 * np.finfo(gradient.dtype).eps
+
+    split_losses, split_gradient = run_smoothed(case, smoothing, data.draw(strategies.cuts_of(len(losses))))
+    assert_bitwise_equal(split_losses, losses)
+    assert_bitwise_equal(split_gradient, gradient)
 
 
 @given(cases())

@@ -216,3 +216,17 @@ def test_a_copy_goes_on_from_the_same_state_in_memory_of_its_own(units, copied, 
     ahead = [stream.step(x) for x in steps[5:]]
     for x, expected in zip(steps[5:], ahead, strict=True):
         assert_bitwise_equal(twin.step(x), expected)
+
+
+def test_a_layer_that_says_that_it_looks_at_rows_alone_may_be_streamed(rng):
+    class Cubes(fl.Layer):
+        by_row = True
+
+        def forward(self, x, context):
+            return x.with_rows(x.rows**3), None
+
+    model = fl.Sequential([fl.LSTM(3, return_sequences=True), Cubes()])
+    x = rng.standard_normal((2, 4, 3)).astype(np.float32)
+    whole, session = model(x), model.stream(2)
+    for t in range(4):
+        assert_bitwise_equal(session.step(x[:, t]), whole[:, t])

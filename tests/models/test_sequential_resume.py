@@ -158,7 +158,7 @@ def test_what_cannot_be_kept(data, tmp_path):
     with pytest.raises(NotBuiltError, match="optimizer=True: the model is not compiled"):
         model.save(tmp_path / "m", optimizer=True)
     model.compile("adam", Own())
-    with pytest.raises(OptionError, match="class of your own"):
+    with pytest.warns(UserWarning, match="Own"), pytest.raises(OptionError, match="class of your own"):
         model.save(tmp_path / "m", optimizer=True)
     model.compile("adam", "mse")
     model.rng = np.random.Generator(np.random.MT19937(0))
