@@ -1,5 +1,8 @@
 """Attention and AdditiveAttention against loops and numeric gradients; their options, and what they refuse."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -248,6 +251,28 @@ def test_a_layer_is_made_again_from_its_config(kind, rng):
     assert again.config() == layer.config()
     for got, wanted in zip(again(case.inputs), layer(case.inputs), strict=True):
         assert_bitwise_equal(got[0], wanted[0])
+
+
+@every_kind
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_copies_compute_the_same(kind, copied, rng):
+    case = random_case(rng, [2], [3], (4, 4))
+    layer = layer_for(kind, case)
+    expected = layer(case.inputs)[0]
+    assert_bitwise_equal(copied(layer)(case.inputs)[0], expected)
+
+
+@every_kind
+def test_a_model_is_loaded_as_it_was_saved(kind, rng, tmp_path):
+    query, value = fl.Input((None, 4)), fl.Input((None, 4))
+    context, scores = KINDS[kind](use_causal_mask=True)([query, value], return_attention_scores=True)
+    model = fl.Model([query, value], [fl.Dense(2)(context), scores], seed=0)
+    inputs = [rng.standard_normal((5, 3, 4)), rng.standard_normal((5, 6, 4))]
+    model.save(tmp_path / "model.safetensors")
+    for got, wanted in zip(
+        fl.load(tmp_path / "model.safetensors").predict(inputs), model.predict(inputs, batch_size=2), strict=True
+    ):
+        assert_bitwise_equal(got, wanted)
 
 
 def test_a_model_learns_where_to_look(rng):
