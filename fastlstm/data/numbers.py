@@ -1,5 +1,6 @@
 """Numbers as callers pass them, alone or in arrays: taken where they mean what they say, else refused by name."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError, OptionError, ShapeError
 
-__all__ = ["as_numbers", "whole"]
+__all__ = ["as_numbers", "real", "whole"]
 
 _NAMES = "names become numbers with np.unique(names, return_inverse=True)"
 _WHAT_TO_DO = {
@@ -72,3 +73,25 @@ def whole(given: object, what: str, least: int = 1) -> int:
     if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < least:
         raise OptionError(f"{what} is {given!r}; expected a whole number, at least {least}")
     return int(given)
+
+
+def real(given: object, what: str, least: float = -math.inf, most: float = math.inf) -> float:
+    """Return a finite number, Python's or NumPy's, as a float.
+
+    Raises
+    ------
+    OptionError
+        It is something else, a bool for example, NaN, infinite, or outside `least` to `most`.
+
+    Examples
+    --------
+    >>> real(np.float32(0.5), "ELU: alpha", 0.0)
+    0.5
+    """
+    number = isinstance(given, int | float | np.integer | np.floating) and not isinstance(given, bool)
+    if not number or not math.isfinite(given) or not least <= given <= most:  # type: ignore[arg-type, operator]
+        bounds = (
+            "" if least == -math.inf else f", at least {least:g}" if most == math.inf else f", {least:g} to {most:g}"
+        )
+        raise OptionError(f"{what} is {given!r}; expected a number{bounds}")
+    return float(given)  # type: ignore[arg-type]

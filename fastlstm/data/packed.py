@@ -27,6 +27,7 @@ __all__ = [
     "Strided",
     "is_ragged",
     "pack",
+    "places",
     "writeable",
 ]
 
@@ -239,7 +240,7 @@ class BatchFormat:
             return packed.rows.reshape(len(packed.batch_sizes), count, *packed.rows.shape[1:]).swapaxes(0, 1)
         lengths = packed.lengths
         padded = np.zeros((count, max(self.length, int(lengths[0])), *packed.rows.shape[1:]), packed.rows.dtype)
-        sequence, step = _places(packed)
+        sequence, step = places(packed)
         padded[sequence, step] = packed.rows
         if self.kind == "padded":
             return padded
@@ -250,7 +251,7 @@ class BatchFormat:
 _DENSE = BatchFormat("array", 0)
 
 
-def _places(packed: Packed) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def places(packed: Packed) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return, for each packed row, the sequence (in the user's order) and the step that it is."""
     step = np.repeat(np.arange(len(packed.batch_sizes)), packed.batch_sizes)
     sequence = np.arange(len(step)) - packed.offsets[step]
@@ -333,7 +334,7 @@ def pack(
     true = take_lengths(lengths, array.shape[0], array.shape[1], who)
     order, batch_sizes = longest_first(true)
     packed = Packed(np.empty(0), batch_sizes, order)
-    return packed.with_rows(_rows(array[_places(packed)])), BatchFormat("padded", array.shape[1])
+    return packed.with_rows(_rows(array[places(packed)])), BatchFormat("padded", array.shape[1])
 
 
 def is_ragged(x: BatchLike) -> bool:
@@ -367,7 +368,7 @@ def _pack_list(x: Sequence[ArrayLike], *, features: bool, dtype: Any, who: str) 
     lengths = np.array([len(array) for array in arrays], np.int64)
     order, batch_sizes = longest_first(lengths)
     packed = Packed(np.empty(0), batch_sizes, order)
-    sequence, step = _places(packed)
+    sequence, step = places(packed)
     starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
     rows = np.concatenate(arrays)[starts[sequence] + step]
     return packed.with_rows(_rows(rows)), BatchFormat("list", 0)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ShapeError
-from .packed import Packed
+from .packed import Packed, places
 
-__all__ = ["align", "align_back", "check_partners", "places_in", "rows_in"]
+__all__ = ["align", "align_back", "check_partners", "places_in", "rows_in", "steps_of_rows"]
 
 
 def check_partners(x: Packed, like: Packed, who: str) -> None:
@@ -85,3 +85,51 @@ def align_back(rows: NDArray[Any], places: NDArray[np.int64] | None) -> NDArray[
     back = np.empty_like(rows)
     back[places] = rows
     return back
+
+
+def steps_of_rows(
+    given: NDArray[Any] | list[NDArray[Any]],
+    which: NDArray[np.int64],
+    like: Packed,
+    starts: NDArray[np.int64] | None,
+    problem: str,
+) -> NDArray[Any]:
+    """Return what was passed by step, such as targets, for each row of a batch.
+
+    Parameters
+    ----------
+    given : array or list of arrays
+        ``(N, T, ...)``, where a sequence may be padded, or a list of ``(T_n, ...)``.
+    which : ndarray of int64
+        The numbers of the batch's sequences in `given`.
+    like : Packed
+        The batch.
+    starts : ndarray of int64, optional
+        First step of each sequence of the batch in a padded array; default 0.
+    problem : str
+        Said where the steps are others.
+
+    Raises
+    ------
+    ShapeError
+        `problem`.
+    """
+    lengths = like.to_user_order(like.lengths)
+    if isinstance(given, list):
+        some = [given[i] for i in which]
+        own = np.array([len(one) for one in some])
+        if not np.array_equal(own, lengths):
+            raise ShapeError(problem)
+        begins = np.concatenate(([0], np.cumsum(own)[:-1]))
+        sequence, step = places(like)
+        rows: NDArray[Any] = np.concatenate(some)[begins[sequence] + step]
+        return rows
+    longest = int(lengths.max())
+    if given.ndim < 2 or (given.shape[1] != longest if like.dense and starts is None else given.shape[1] < longest):
+        raise ShapeError(problem)
+    if like.dense and like.order is None and starts is None:
+        by_step = given[which].swapaxes(0, 1)
+        return np.ascontiguousarray(by_step.reshape(-1, *given.shape[2:]))
+    sequence, step = places(like)
+    rows = given[which[sequence], step if starts is None else step + starts[sequence]]
+    return rows

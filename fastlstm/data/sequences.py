@@ -1,5 +1,6 @@
-"""A set of sequences with targets and weights, from which batches are taken by number."""
+"""Sets of sequences, with targets and weights, as users pass them; batches are taken from them by number."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -9,192 +10,331 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import DataError, OptionError, ShapeError
 from .numbers import as_numbers
 from .packed import BatchFormat, BatchLike, Packed, is_ragged, pack
+from .pairs import steps_of_rows
 
-__all__ = ["Batch", "SequenceSet"]
+__all__ = ["Batch", "DataSet", "Sequences", "Targets"]
 
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A batch: packed input, and one target and weight for each row that the model puts out (None: not given)."""
-
-    x: Packed
-    y: NDArray[Any] | None
-    weights: NDArray[np.float64] | None
+Numbers = NDArray[np.int64]
 
 
-class SequenceSet:
-    """Input sequences, and on request targets and weights, as the user passed them.
+def _keep(given: BatchLike, what: str) -> NDArray[Any] | list[Any]:
+    """Return what was passed as an array, or as a list of them, one a sequence."""
+    if is_ragged(given):
+        return [as_numbers(item, f"{what}: sequence {n}") for n, item in enumerate(cast(list[Any], given))]
+    return np.atleast_1d(as_numbers(cast(ArrayLike, given), what))
+
+
+def _part(given: Any, which: slice) -> Any:
+    return None if given is None else given[which]
+
+
+class Sequences:
+    """What one input of a model takes: so many sequences.
 
     Parameters
     ----------
-    x : array or list of arrays
+    given : array or list of arrays
         ``(N, T, D)`` features or ``(N, T)`` ids, a list of ``(T_n, D)`` or ``(T_n,)``; without time ``(N, D)``.
-    y : array or list of arrays, optional
-        One target a sequence, ``(N,)`` or ``(N, K)``; or one a step, ``(N, T)``, ``(N, T, K)`` or a list.
-    weights : array or list of arrays, optional
-        ``(N,)``; or one a step for targets by step, ``(N, T)`` or a list of ``(T_n,)``.
     lengths : array of int, shape (N,), optional
-        True steps of each sequence of padded arrays.
+        True steps of each sequence of a padded array.
     ids : bool
         Whether a step is an id (else a vector of features).
-    by_step : bool
-        Whether targets belong to steps (else to sequences).
     samples : bool
-        Whether `x` may also be ``(N, D)``, one row a sample, without time.
-    who : str
-        Named in errors.
+        Whether it may also be ``(N, D)``, one row a sample, without time.
+    who, word : str
+        Named in errors: the call, and the argument.
 
     Raises
     ------
     DataError
-        Nothing in `x`; values that are no numbers, or are masked; weights that are not finite; lengths out of range.
+        Nothing in it; values that are no numbers, or are masked; lengths out of range.
     ShapeError, OptionError
         Arguments that do not go together.
     """
 
     def __init__(
         self,
-        x: BatchLike,
-        y: BatchLike | None = None,
-        weights: BatchLike | None = None,
+        given: BatchLike,
         lengths: ArrayLike | None = None,
         *,
         ids: bool,
-        by_step: bool,
         samples: bool = False,
         who: str,
+        word: str = "x",
     ):
-        self.ids, self.by_step, self.samples, self.who = ids, by_step, samples, who
-        self.x = self._keep(x, "x")
-        if len(self.x) == 0:
-            raise DataError(f"{who}: x is empty; pass at least one sequence")
+        self.ids, self.samples, self.who, self.word = ids, samples, who, word
+        self.given = _keep(given, f"{who}: {word}")
+        self.starts: Numbers | None = None
+        """Of a padded array, the first true step of each sequence, where that is not 0."""
+        if len(self.given) == 0:
+            raise DataError(f"{who}: {word} is empty; pass at least one sequence")
         self.lengths = None if lengths is None else np.atleast_1d(as_numbers(lengths, f"{who}: lengths"))
-        self.y = None if y is None else self._keep(y, "y")
-        self.weights = None if weights is None else self._keep(weights, "sample_weight")
-        for word, given in (("y", self.y), ("sample_weight", self.weights), ("lengths", self.lengths)):
-            if given is not None and len(given) != len(self.x):
-                raise ShapeError(f"{who}: x holds {len(self.x)} sequences, {word} {len(given)}; expected as many")
-        if self.lengths is not None and isinstance(self.x, list):
-            raise OptionError(f"{who}: lengths= goes with one padded array; a list of arrays has its own lengths")
+        if self.lengths is not None:
+            if len(self.lengths) != len(self.given):
+                raise ShapeError(
+                    f"{who}: {word} holds {len(self.given)} sequences, lengths {len(self.lengths)}; expected as many"
+                )
+            if isinstance(self.given, list):
+                raise OptionError(f"{who}: lengths= goes with one padded array; a list of arrays has its own lengths")
         self._check()
 
     def _check(self) -> None:
         """Raise what packing a batch would raise, while places are still those that the user knows."""
-        if isinstance(self.x, list):
-            for place, item in enumerate(self.x):
+        given, lengths = self.given, self.lengths
+        if isinstance(given, list):
+            for place, item in enumerate(given):
                 if item.ndim > 0 and not len(item):
-                    raise DataError(f"{self.who}: x: sequence {place} has length 0; expected at least one step")
-                if item.ndim != self.x[0].ndim or item.shape[1:] != self.x[0].shape[1:]:
-                    raise ShapeError(
-                        f"{self.who}: x: sequence {place} has shape {item.shape}, sequence 0 {self.x[0].shape}; "
-                        "expected the same, but for the number of steps"
+                    raise DataError(
+                        f"{self.who}: {self.word}: sequence {place} has length 0; expected at least one step"
                     )
-        elif self.lengths is not None and self.x.ndim > 1 and self.lengths.dtype.kind in "iu":
-            wrong = np.flatnonzero((self.lengths < 1) | (self.lengths > self.x.shape[1]))
+                if item.ndim != given[0].ndim or item.shape[1:] != given[0].shape[1:]:
+                    raise ShapeError(
+                        f"{self.who}: {self.word}: sequence {place} has shape {item.shape}, sequence 0 "
+                        f"{given[0].shape}; expected the same, but for the number of steps"
+                    )
+        elif lengths is not None and given.ndim > 1 and lengths.dtype.kind in "iu":
+            wrong = np.flatnonzero((lengths < 1) | (lengths > given.shape[1]))
             if len(wrong):
                 raise DataError(
-                    f"{self.who}: lengths[{wrong[0]}] is {self.lengths[wrong[0]]}; "
-                    f"expected 1 to {self.x.shape[1]}, the steps of x"
+                    f"{self.who}: lengths[{wrong[0]}] is {lengths[wrong[0]]}; "
+                    f"expected 1 to {given.shape[1]}, the steps of {self.word}"
                 )
-        for place, weight in enumerate(() if self.weights is None else self.weights):
-            if not np.isfinite(weight).all():
-                raise DataError(f"{self.who}: sample_weight of sequence {place} is {weight}; expected finite numbers")
-
-    def _keep(self, given: BatchLike, word: str) -> NDArray[Any] | list[Any]:
-        what = f"{self.who}: {word}"
-        if is_ragged(given):
-            return [as_numbers(item, f"{what}: sequence {n}") for n, item in enumerate(cast(list[Any], given))]
-        return np.atleast_1d(as_numbers(cast(ArrayLike, given), what))
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.given)
 
     @property
     def form(self) -> BatchFormat:
         """How the input came in, so that answers can go out alike."""
-        if isinstance(self.x, list):
+        if isinstance(self.given, list):
             return BatchFormat("list", 0)
-        return BatchFormat("array" if self.lengths is None else "padded", self.x.shape[1] if self.x.ndim > 1 else 1)
-
-    def split(self, count: int) -> tuple["SequenceSet", "SequenceSet"]:
-        """Return the first `count` sequences and the others."""
-        return self._some(slice(None, count)), self._some(slice(count, None))
-
-    def _some(self, which: slice) -> "SequenceSet":
-        def part(given: Any) -> Any:
-            return None if given is None else given[which]
-
-        return SequenceSet(
-            part(self.x),
-            part(self.y),
-            part(self.weights),
-            part(self.lengths),
-            ids=self.ids,
-            by_step=self.by_step,
-            samples=self.samples,
-            who=self.who,
+        return BatchFormat(
+            "array" if self.lengths is None else "padded", self.given.shape[1] if self.given.ndim > 1 else 1
         )
 
-    def take(self, which: NDArray[np.int64], dtype: Any = None) -> Batch:
-        """Return the sequences of these numbers as a batch; `dtype` is what features become."""
-        lengths = None if self.lengths is None else self.lengths[which]
-        dtype = None if self.ids else dtype
-        x = self._pack(self.x, which, lengths, features=not self.ids, dtype=dtype, word="x", samples=self.samples)
-        return Batch(x, self._targets(which, x, lengths), self._weights(which, x, lengths))
+    @property
+    def first_steps(self) -> Numbers | None:
+        """The first true step of each sequence; None for sequences that are not padded."""
+        if self.starts is None and self.lengths is not None:
+            return np.zeros(len(self), np.int64)
+        return self.starts
 
-    def _pack(
-        self,
-        given: NDArray[Any] | list[Any],
-        which: NDArray[np.int64],
-        lengths: NDArray[Any] | None,
-        *,
-        features: bool,
-        dtype: Any,
-        word: str,
-        samples: bool = False,
-    ) -> Packed:
+    def part(self, which: slice) -> "Sequences":
+        """Return some of the sequences."""
+        part = Sequences(
+            self.given[which],
+            _part(self.lengths, which),
+            ids=self.ids,
+            samples=self.samples,
+            who=self.who,
+            word=self.word,
+        )
+        part.starts = _part(self.starts, which)
+        return part
+
+    def take(self, which: Numbers, dtype: Any = None) -> Packed:
+        """Return the sequences of these numbers as a batch; `dtype` is what features become."""
+        given, lengths = self.given, self.lengths
         if isinstance(given, list):
             some: BatchLike = [given[i] for i in which]
-            steps, lengths = True, None  # which a list has of its own
+            steps, own = True, None  # which a list has of its own
         else:
             some = given[which]
-            steps = not (samples and given.ndim == 2)
-        return pack(some, lengths, features=features, dtype=dtype, who=f"{self.who}: {word}", steps=steps)[0]
+            steps = not (self.samples and given.ndim == 2)
+            own = None if lengths is None else lengths[which]
+            if self.starts is not None:
+                some = _from_start(some, self.starts[which])
+        return pack(
+            some,
+            own,
+            features=not self.ids,
+            dtype=None if self.ids else dtype,
+            who=f"{self.who}: {self.word}",
+            steps=steps,
+        )[0]
 
-    def _targets(self, which: NDArray[np.int64], x: Packed, lengths: NDArray[Any] | None) -> NDArray[Any] | None:
-        if self.y is None:
-            return None
-        if not (self.by_step and x.steps):
-            if isinstance(self.y, list):
-                raise ShapeError(f"{self.who}: y has one array a sequence, but the model puts out one row a sequence")
-            return x.to_packed_order(self.y[which])
-        first = self.y[0]
-        vectors = np.ndim(first) == 2
-        if np.ndim(first) == 0:
+
+def _from_start(padded: NDArray[Any], starts: Numbers) -> NDArray[Any]:
+    """Return padded sequences (N, T, ...) moved so that each begins at step 0."""
+    step = (np.arange(padded.shape[1]) + starts[:, None]) % padded.shape[1]
+    moved: NDArray[Any] = padded[np.arange(len(padded))[:, None], step]
+    return moved
+
+
+class Targets:
+    """What one output of a model shall be, and what each row counts.
+
+    Parameters
+    ----------
+    given : array or list of arrays
+        One target a sequence, ``(N,)`` or ``(N, K)``; or one a step, ``(N, T)``, ``(N, T, K)`` or a list.
+    weights : array or list of arrays, optional
+        ``(N,)``; or one a step for targets by step, ``(N, T)`` or a list of ``(T_n,)``.
+    who, word : str
+        Named in errors: the call, and the argument.
+
+    Raises
+    ------
+    DataError, ShapeError
+        Values that are no numbers, or are masked; weights that are not finite, or not as many as targets.
+    """
+
+    def __init__(self, given: BatchLike, weights: BatchLike | None = None, *, who: str, word: str = "y"):
+        self.who, self.word = who, word
+        self.given = _keep(given, f"{who}: {word}")
+        self.weights = None if weights is None else _keep(weights, f"{who}: sample_weight")
+        if self.weights is None:
+            return
+        for place, weight in enumerate(self.weights):
+            if not np.isfinite(weight).all():
+                raise DataError(f"{who}: sample_weight of sequence {place} is {weight}; expected finite numbers")
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+    def part(self, which: slice) -> "Targets":
+        """Return some of the targets."""
+        return Targets(self.given[which], _part(self.weights, which), who=self.who, word=self.word)
+
+    def take(
+        self, which: Numbers, like: Packed, starts: Numbers | None = None, by_sequence: bool = False
+    ) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
+        """Return a target for each row of an output, and what it counts (None: 1).
+
+        Parameters
+        ----------
+        which : ndarray of int64
+            The numbers of the sequences of the batch.
+        like : Packed
+            The output.
+        starts : ndarray of int64, optional
+            First true step of each sequence of the set, where it is padded.
+        by_sequence : bool
+            Whether a weight belongs to a sequence though targets belong to steps.
+
+        Raises
+        ------
+        ShapeError
+            Not one for each row.
+        """
+        starts = None if starts is None else starts[which]
+        return self._targets(which, like, starts), self._weights(which, like, starts, by_sequence)
+
+    def _targets(self, which: Numbers, like: Packed, starts: Numbers | None) -> NDArray[Any]:
+        given = self.given
+        if not like.steps:
+            if isinstance(given, list):
+                raise ShapeError(
+                    f"{self.who}: {self.word} has one array a sequence, but the model puts out one row a sequence"
+                )
+            return like.to_packed_order(given[which])
+        if np.ndim(given[0]) == 0:
             raise ShapeError(
-                f"{self.who}: y has one target a sequence, but the model puts out one row a step; "
+                f"{self.who}: {self.word} has one target a sequence, but the model puts out one row a step; "
                 "set return_sequences=False on the last LSTM, or pass a target for each step"
             )
-        y = self._pack(self.y, which, lengths, features=vectors, dtype=None, word="y")
-        if not np.array_equal(y.batch_sizes, x.batch_sizes):
-            raise ShapeError(f"{self.who}: y has other numbers of steps than x; expected a target for each step")
-        return y.rows
+        problem = f"{self.who}: {self.word} has other numbers of steps than x; expected a target for each step"
+        return steps_of_rows(given, which, like, starts, problem)
 
-    def _weights(self, which: NDArray[np.int64], x: Packed, lengths: NDArray[Any] | None) -> NDArray[np.float64] | None:
-        if self.weights is None:
+    def _weights(
+        self, which: Numbers, like: Packed, starts: Numbers | None, by_sequence: bool
+    ) -> NDArray[np.float64] | None:
+        weights = self.weights
+        if weights is None:
             return None
-        by_step = self.by_step and x.steps
-        if by_step and (isinstance(self.weights, list) or self.weights.ndim == 2):
-            weights = self._pack(self.weights, which, lengths, features=False, dtype=np.float64, word="sample_weight")
-            if not np.array_equal(weights.batch_sizes, x.batch_sizes):
-                raise ShapeError(f"{self.who}: sample_weight has other numbers of steps than x; expected one each")
-            return weights.rows
-        if isinstance(self.weights, list) or self.weights.ndim != 1:
-            shape = "one array a sequence" if isinstance(self.weights, list) else f"shape {self.weights.shape}"
+        by_step = like.steps and not by_sequence
+        if by_step and (isinstance(weights, list) or weights.ndim == 2):
+            problem = f"{self.who}: sample_weight has other numbers of steps than x; expected one each"
+            return steps_of_rows(weights, which, like, starts, problem).astype(np.float64, copy=False)
+        if isinstance(weights, list) or weights.ndim != 1:
+            shape = "one array a sequence" if isinstance(weights, list) else f"shape {weights.shape}"
             raise ShapeError(
                 f"{self.who}: sample_weight has {shape}; expected (N,)" + (" or (N, T)" if by_step else "")
             )
-        per_sequence = x.to_packed_order(self.weights[which].astype(np.float64))
-        if not by_step:
-            return per_sequence
-        return np.concatenate([per_sequence[:alive] for alive in x.batch_sizes])
+        per_sequence = like.to_packed_order(weights[which].astype(np.float64))
+        return per_sequence[like.sequence_of_row] if by_step else per_sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch of a set: packed inputs, and the targets of its sequences.
+
+    Attributes
+    ----------
+    inputs : list of Packed
+    data : DataSet
+        The set, whose targets are taken when the outputs are there.
+    which : ndarray of int64
+        The numbers of the batch's sequences.
+    class_weight : mapping of int to float, optional
+        What rows count by the class of their target; classes that are not named count 1.
+    """
+
+    inputs: list[Packed]
+    data: "DataSet"
+    which: Numbers
+    class_weight: Mapping[int, float] | None = None
+
+    def target(self, place: int, like: Packed, loss: Any) -> tuple[Any, NDArray[np.float64] | None]:
+        """Return the targets of an output as its loss wants them, and their weights (None: all 1)."""
+        y, weights = self.data.targets[place].take(self.which, like, self.data.starts[place], loss.by_sequence)
+        if self.class_weight is None:
+            return y, weights
+        columns = y.reshape(len(y), -1)
+        classes = columns[:, 0] if columns.shape[1] == 1 else columns.argmax(axis=1)
+        of_class = np.ones(len(y))
+        for number, weight in self.class_weight.items():
+            of_class[classes == number] = weight
+        return y, of_class if weights is None else weights * of_class
+
+
+class DataSet:
+    """Inputs, and on request targets, of the same sequences.
+
+    Parameters
+    ----------
+    inputs : sequence of Sequences
+    targets : sequence of Targets
+        One for each output, or none.
+    follows : sequence of (int or None)
+        For each output, the input whose padding its targets share.
+
+    Raises
+    ------
+    ShapeError
+        They are not all as many.
+    """
+
+    def __init__(
+        self, inputs: Sequence[Sequences], targets: Sequence[Targets] = (), follows: Sequence[int | None] = ()
+    ):
+        self.inputs, self.targets, self.follows = list(inputs), list(targets), list(follows)
+        first = self.inputs[0]
+        for word, given in [
+            *((one.word, one) for one in self.inputs[1:]),
+            *((one.word, one) for one in self.targets),
+            *(("sample_weight", one.weights) for one in self.targets if one.weights is not None),
+        ]:
+            if len(given) != len(first):  # type: ignore[arg-type]
+                raise ShapeError(
+                    f"{first.who}: {first.word} holds {len(first)} sequences, {word} {len(given)}; "  # type: ignore[arg-type]
+                    "expected as many"
+                )
+        self.starts = [None if place is None else self.inputs[place].first_steps for place in self.follows]
+        self.starts += [None] * (len(self.targets) - len(self.starts))
+
+    def __len__(self) -> int:
+        return len(self.inputs[0])
+
+    def split(self, count: int) -> tuple["DataSet", "DataSet"]:
+        """Return the first `count` sequences and the others."""
+        parts = slice(None, count), slice(count, None)
+        one, other = (
+            DataSet([x.part(part) for x in self.inputs], [y.part(part) for y in self.targets], self.follows)
+            for part in parts
+        )
+        return one, other
+
+    def take(self, which: Numbers, dtype: Any = None, class_weight: Mapping[int, float] | None = None) -> Batch:
+        """Return the sequences of these numbers as a batch; `dtype` is what features become."""
+        return Batch([x.take(which, dtype) for x in self.inputs], self, which, class_weight)

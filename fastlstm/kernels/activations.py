@@ -24,21 +24,22 @@ Gates use the parts `one_plus_exp2`, `exp2_minus_1` and `expm1_twice`: ``sigmoid
 import math
 from typing import Any, NamedTuple
 
-from ..simd.jit import jit, jit_inline
+from ..simd.jit import jit_inline
 from ..simd.lanes import Lane
-from ..simd.vector import lanes_of, lanewise, load, load_n, splat, store, store_n
+from ..simd.vector import lanewise, splat
 
 __all__ = [
     "ACTIVATIONS",
     "LOG2E",
     "Activation",
+    "constants_of",
     "exp2_minus_1",
+    "exp_of",
+    "exp_parts",
     "expm1_twice",
     "one_plus_exp2",
     "sigmoid",
-    "sigmoid_rows",
     "tanh",
-    "tanh_rows",
     "vexp",
 ]
 
@@ -90,22 +91,23 @@ _FLOAT64 = _Constants(
 )
 
 
-def _of(x: Lane) -> _Constants:
+def constants_of(x: Lane) -> _Constants:
+    """Return the constants of the lanes' float type."""
     return _FLOAT32 if x.vec.scalar.bitwidth == 32 else _FLOAT64
 
 
 def _parts(shifted: Lane, f: Lane) -> tuple[Lane, Lane]:
     """Return ``(p, s)`` of a reduced argument: ``shifted`` is n plus the shift."""
-    first, *others = _of(f).polynomial
+    first, *others = constants_of(f).polynomial
     q = f.constant(first)
     for coefficient in others:
         q = q.fma(f, coefficient)
     return q * f, shifted.power_of_two()
 
 
-def _exp_parts(x: Lane) -> tuple[Lane, Lane]:
+def exp_parts(x: Lane) -> tuple[Lane, Lane]:
     """Return ``(p, s)`` with ``exp(x) = s * (1 + p)``; `x` is within ``lowest`` and ``highest`` already."""
-    constants = _of(x)
+    constants = constants_of(x)
     shifted = x.fma(constants.log2e, constants.shift)
     n = shifted - constants.shift
     return _parts(shifted, x.fma(constants.log2e_rest, x.fma(constants.log2e, -n)))
@@ -113,27 +115,28 @@ def _exp_parts(x: Lane) -> tuple[Lane, Lane]:
 
 def _exp2_parts(t: Lane) -> tuple[Lane, Lane]:
     """Return ``(p, s)`` with ``2**t = s * (1 + p)``; `t` is within the normal exponents already."""
-    shift = _of(t).shift
+    shift = constants_of(t).shift
     shifted = t + shift
     return _parts(shifted, t - (shifted - shift))
 
 
-def _exp(x: Lane) -> Lane:
-    constants = _of(x)
-    p, s = _exp_parts(x.at_least(constants.lowest).at_most(constants.highest))
+def exp_of(x: Lane) -> Lane:
+    """Return exp of every lane, between the clamps."""
+    constants = constants_of(x)
+    p, s = exp_parts(x.at_least(constants.lowest).at_most(constants.highest))
     return s.fma(p, s)
 
 
 @lanewise
 def vexp(x):
     """``vexp(x)``: exp of every lane."""
-    return _exp(x)
+    return exp_of(x)
 
 
 @lanewise
 def one_plus_exp2(t):
     """``one_plus_exp2(t)``: ``1 + 2**t``; the denominator of ``sigmoid(x)`` for ``t = -x * LOG2E``."""
-    steep = _of(t).steep
+    steep = constants_of(t).steep
     p, s = _exp2_parts(t.at_least(-steep).at_most(steep))
     return s.fma(p, s) + 1.0
 
@@ -141,14 +144,14 @@ def one_plus_exp2(t):
 @lanewise
 def exp2_minus_1(t):
     """``exp2_minus_1(t)``: ``2**t - 1``, where tanh is not flat yet; ``expm1(2x)`` for ``t = 2 * x * LOG2E``."""
-    flat = _of(t).tanh_flat * LOG2E
+    flat = constants_of(t).tanh_flat * LOG2E
     p, s = _exp2_parts(t.at_least(-flat).at_most(flat))
     return s.fma(p, s - 1.0)
 
 
 def _expm1_twice(x: Lane) -> Lane:
-    flat = _of(x).tanh_flat
-    p, s = _exp_parts((x + x).at_least(-flat).at_most(flat))
+    flat = constants_of(x).tanh_flat
+    p, s = exp_parts((x + x).at_least(-flat).at_most(flat))
     return s.fma(p, s - 1.0)
 
 
@@ -161,7 +164,7 @@ def expm1_twice(x):
 @lanewise
 def sigmoid(x):
     """``sigmoid(x)``: ``1 / (1 + exp(-x))`` of every lane."""
-    return 1.0 / (_exp(-x) + 1.0)
+    return 1.0 / (exp_of(-x) + 1.0)
 
 
 @lanewise
@@ -254,25 +257,3 @@ ACTIVATIONS: dict[str, Activation] = {
     "softsign": Activation(softsign, _slope_of_softsign),
 }
 """The activations that cells may have, by Keras's names; ``hard_sigmoid_keras2`` is Keras 2's ``hard_sigmoid``."""
-
-
-@jit
-def sigmoid_rows(x, begin, end):
-    """Overwrite ``x[begin:end]`` (1-D, contiguous float) with its sigmoid."""
-    width = lanes_of(x)
-    for i in range(begin, end - width + 1, width):
-        store(x, i, sigmoid(load(x, i)))
-    rest = (end - begin) % width
-    if rest:
-        store_n(x, end - rest, sigmoid(load_n(x, end - rest, rest)), rest)
-
-
-@jit
-def tanh_rows(x, begin, end):
-    """Overwrite ``x[begin:end]`` (1-D, contiguous float) with its hyperbolic tangent."""
-    width = lanes_of(x)
-    for i in range(begin, end - width + 1, width):
-        store(x, i, tanh(load(x, i)))
-    rest = (end - begin) % width
-    if rest:
-        store_n(x, end - rest, tanh(load_n(x, end - rest, rest)), rest)

@@ -19,27 +19,25 @@ Letters: M rows, V classes.
 import math
 
 import numpy as np
-from numba import types
 
 from ..simd.across import hmax, hsum
 from ..simd.jit import jit, jit_inner
-from ..simd.vector import fma, intrinsic, lane_mask, lanes_of, load, load_n, splat, store, store_n, vmax
+from ..simd.vector import fma, keep_n, lanes_of, load, load_n, splat, store, store_n, vmax
 from .activations import vexp
 
-__all__ = ["cross_entropy", "smoothed_cross_entropy", "soft_cross_entropy", "softmax_cross_entropy", "softmax_rows"]
+__all__ = [
+    "cross_entropy",
+    "log_softmax_rows",
+    "log_softmax_rows_backward",
+    "smoothed_cross_entropy",
+    "soft_cross_entropy",
+    "softmax_cross_entropy",
+    "softmax_rows",
+    "softmax_rows_backward",
+]
 
 _BLOCK = 32
 """Registers whose values are added up before the float64 total takes them."""
-
-
-@intrinsic
-def _keep(typingctx, x, n, other):
-    """``_keep(x, n, other)``: the first `n` lanes of `x`, and those of `other` from there on."""
-
-    def codegen(context, builder, signature, args):
-        return builder.select(lane_mask(builder, args[1], signature.args[0]), args[0], args[2])
-
-    return x(x, types.intp, x), codegen
 
 
 @jit_inner
@@ -52,7 +50,7 @@ def _largest(z, row, classes):
     for i in range(row, end - width + 1, width):
         high = vmax(high, load(z, i))
     if rest:
-        high = vmax(high, _keep(load_n(z, end - rest, rest), rest, high))
+        high = vmax(high, keep_n(load_n(z, end - rest, rest), rest, high))
     return hmax(high)
 
 
@@ -83,7 +81,7 @@ def _exponentials(z, row, classes, highest, keep):
         e = _exponential(load_n(z, end - rest, rest), high, tiny)
         if keep:
             store_n(z, end - rest, e, rest)
-        total += hsum(_keep(e, rest, splat(z, 0.0)))
+        total += hsum(keep_n(e, rest, splat(z, 0.0)))
     return total
 
 
@@ -112,6 +110,99 @@ def softmax_rows(x, begin, end):
         row = m * classes
         total = _exponentials(z, row, classes, _largest(z, row, classes), True)
         _scale(z, row, classes, 1.0 / total)
+
+
+@jit_inner
+def _subtract(z, row, classes, first, second):
+    """Take `first` and then `second` from every value of the row."""
+    width = lanes_of(z)
+    end = row + classes
+    rest = classes % width
+    one = splat(z, first)
+    two = splat(z, second)
+    for i in range(row, end - width + 1, width):
+        store(z, i, (load(z, i) - one) - two)
+    if rest:
+        store_n(z, end - rest, (load_n(z, end - rest, rest) - one) - two, rest)
+
+
+@jit
+def log_softmax_rows(x, begin, end):
+    """Overwrite each row with the logarithm of its softmax.
+
+    x  (M, V)  float, contiguous, in/out: rows begin to end - 1 are overwritten; V >= 1
+    """
+    classes = x.shape[1]
+    z = x.reshape(-1)
+    for m in range(begin, end):
+        row = m * classes
+        highest = _largest(z, row, classes)
+        total = _exponentials(z, row, classes, highest, False)
+        _subtract(z, row, classes, highest, math.log(total))
+
+
+@jit_inner
+def _inner(a, b, row, count):
+    """Return the inner product of a row of each, as float64."""
+    width = lanes_of(a)
+    end = row + count
+    rest = count % width
+    total = 0.0
+    for block in range(row, end - rest, _BLOCK * width):
+        part = splat(a, 0.0)
+        for i in range(block, min(block + _BLOCK * width, end - rest), width):
+            part = fma(load(a, i), load(b, i), part)
+        total += hsum(part)
+    if rest:
+        total += hsum(load_n(a, end - rest, rest) * load_n(b, end - rest, rest))
+    return total
+
+
+@jit
+def softmax_rows_backward(dy, y, begin, end):
+    """Overwrite the gradient of each row's softmax with that of what it was taken of: ``y * (dy - sum(dy * y))``.
+
+    dy  (M, V)  float, contiguous, in/out: rows begin to end - 1 are overwritten
+    y   (M, V)  float of the same type, contiguous, in: the softmax
+    """
+    classes = y.shape[1]
+    width = lanes_of(y)
+    rest = classes % width
+    d = dy.reshape(-1)
+    p = y.reshape(-1)
+    for m in range(begin, end):
+        row = m * classes
+        last = row + classes - rest
+        mean = splat(d, _inner(d, p, row, classes))
+        for i in range(row, last, width):
+            store(d, i, (load(d, i) - mean) * load(p, i))
+        if rest:
+            store_n(d, last, (load_n(d, last, rest) - mean) * load_n(p, last, rest), rest)
+
+
+@jit
+def log_softmax_rows_backward(dy, y, begin, end):
+    """Overwrite the gradient of each row's log-softmax with that of the logits: ``dy - exp(y) * sum(dy)``.
+
+    dy  (M, V)  float, contiguous, in/out: rows begin to end - 1 are overwritten
+    y   (M, V)  float of the same type, contiguous, in: the log-softmax
+    """
+    classes = y.shape[1]
+    width = lanes_of(y)
+    rest = classes % width
+    d = dy.reshape(-1)
+    z = y.reshape(-1)
+    for m in range(begin, end):
+        row = m * classes
+        last = row + classes - rest
+        total = 0.0
+        for i in range(row, row + classes):
+            total += d[i]
+        by = splat(d, -total)
+        for i in range(row, last, width):
+            store(d, i, fma(by, vexp(load(z, i)), load(d, i)))
+        if rest:
+            store_n(d, last, fma(by, vexp(load_n(z, last, rest)), load_n(d, last, rest)), rest)
 
 
 @jit
@@ -149,7 +240,7 @@ def _sum_of_differences(z, row, classes, highest):
             part = part + (load(z, i) - high)
         total += hsum(part)
     if rest:
-        total += hsum(_keep(load_n(z, end - rest, rest) - high, rest, splat(z, 0.0)))
+        total += hsum(keep_n(load_n(z, end - rest, rest) - high, rest, splat(z, 0.0)))
     return total
 
 

@@ -6,13 +6,14 @@ of each parameter, freshly overwritten: accumulating is the training loop's busi
 frame of the context's workspace: what forward returns until its backward, what backward returns until the next forward.
 """
 
+from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..data.numbers import as_numbers, whole
-from ..data.packed import BatchLike, Packed, is_ragged, pack
+from ..data.packed import BatchFormat, BatchLike, Packed, is_ragged, pack
 from ..engine.context import Gradients, PassContext, TableGradient
 from ..errors import ContractError, NotBuiltError, OptionError, ShapeError
 from .symbol import Spec, connect, is_symbolic, symbols_in
@@ -52,8 +53,10 @@ class Layer:
     """Whether input may also be ``(N, F)``, one row a sample, without time."""
     takes_several: ClassVar[bool] = False
     """Whether it is called on a list of inputs; `build` then takes a tuple of their features."""
-    changes_lengths: ClassVar[bool] = False
+    changes_lengths: bool = False
     """Whether sequences go out with other lengths than they came in: see `lengths_out`."""
+    makes_steps: ClassVar[bool] = False
+    """Whether one row a sequence goes out as steps."""
     by_row: ClassVar[bool] = False
     """Whether, in inference, each row of the output comes from one row of the input alone."""
 
@@ -86,6 +89,15 @@ class Layer:
     def built(self) -> bool:
         """Whether the layer knows its input size and has its parameters."""
         return self.features_in is not None
+
+    @property
+    def fused_by(self) -> str | None:
+        """The activation that the layer ends with, if it gives the values before it; a loss may fuse with that.
+
+        ``forward(x, context, linear=True)`` then gives them, in memory of the layer's own: a gradient may be written
+        over them.
+        """
+        return None
 
     @property
     def features_out(self) -> int:
@@ -129,6 +141,12 @@ class Layer:
     def lengths_out(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the lengths that sequences of these lengths go out with; it must not change which is longer."""
         return lengths
+
+    def form_out(self, form: BatchFormat) -> BatchFormat:
+        """Return the form in which a batch goes out that came in as `form`: a padded array of so many steps less."""
+        if not (self.changes_lengths and form.length):
+            return form
+        return replace(form, length=int(self.lengths_out(np.array([form.length]))[0]))
 
     # --- several inputs or outputs: a layer that has them defines these three, the others forward and backward ----
 
@@ -230,7 +248,7 @@ class Layer:
             return made[0] if len(made) == 1 else made
         packed, form = self.take(x, lengths)
         y, _ = self.forward(packed, PassContext())
-        return form.unpack(y)
+        return self.form_out(form).unpack(y)
 
     def take(self, x: BatchLike, lengths: ArrayLike | None = None) -> tuple[Packed, Any]:
         """Check and pack what a user passed; a layer that is not built yet builds itself for it."""

@@ -14,9 +14,11 @@ from ..engine.training import RecurrentCache
 from ..errors import ShapeError
 from ..runtime.workspace import Frame
 from . import described
-from .base import Gradients, Layer, PassContext, TableGradient
+from .base import Gradients, Layer, PassContext
 from .merge import Merge, check_pair, merge, split
 from .recurrent import RecurrentLayer, State, steps_of
+from .states import StatesInGraph, initial_symbols
+from .symbol import Spec, connect, is_symbolic, symbols_in
 
 __all__ = ["Bidirectional"]
 
@@ -33,7 +35,7 @@ class _Cache(NamedTuple):
     frame: Frame
 
 
-class Bidirectional(Layer):
+class Bidirectional(StatesInGraph, Layer):
     """Run a recurrent layer in both directions and merge what they return (Schuster and Paliwal 1997).
 
     Parameters
@@ -127,8 +129,30 @@ class Bidirectional(Layer):
 
     # --- passes ---------------------------------------------------------------------------------------------------
 
+    @property
+    def state_words(self) -> tuple[str, ...]:  # type: ignore[override]
+        ahead, back = (layer.state_words for layer in self.directions)
+        return (*ahead, *(f"{word}_reverse" for word in back))
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:  # type: ignore[override]
+        return tuple(size for layer in self.directions for size in layer.state_sizes)
+
+    @property
+    def gives_state(self) -> bool:  # type: ignore[override]
+        return self.directions[0].return_state
+
+    def specs(self, inputs: tuple[Spec, ...]) -> tuple[Spec, ...]:
+        return self.specs_from(Layer.specs(self, inputs[:1]), inputs[1:])
+
+    def run_from(self, x: Packed, start: State | None, context: PassContext) -> tuple[Packed, State, Any]:
+        half = len(self.directions[0].state_sizes)
+        states = (None, None) if start is None else (start[:half], start[half:])
+        y, (final, final_back), cache = self.run_steps(x, states, context)
+        return y, (*final, *final_back), cache
+
     def forward(self, x: Packed, context: PassContext) -> tuple[Packed, _Cache | None]:
-        return self.run_steps(x, (None, None), context)[::2]
+        return self.run_from(x, None, context)[::2]
 
     def run_steps(
         self, x: Packed, states: States, context: PassContext
@@ -167,23 +191,32 @@ class Bidirectional(Layer):
             rows = merge(self.merge_mode, rows[:, :features], rows[:, features:], None)
         return rows, finals
 
-    def backward(
-        self, dy: NDArray[Any], cache: _Cache, context: PassContext
-    ) -> tuple[NDArray[Any] | TableGradient, Gradients]:
-        x, parts = cache.x, []
-        for place, part in enumerate(split(self.merge_mode, dy, cache.one, cache.other)):
+    def backward(self, dy: NDArray[Any], cache: _Cache, context: PassContext) -> tuple[NDArray[Any], Gradients]:
+        dx, _, gradients = self.back_from(dy, None, cache, context, of_state=False)
+        return dx, gradients
+
+    def back_from(
+        self, dy: NDArray[Any] | None, d_final: State | None, cache: _Cache, context: PassContext, of_state: bool
+    ) -> tuple[NDArray[Any], State, Gradients]:
+        half = len(self.directions[0].state_sizes)
+        d_states = (None, None) if d_final is None else (d_final[:half], d_final[half:])
+        if dy is None:
+            dy = np.zeros((len(cache.one), self.features_out), self.dtype)
+        x, found = cache.x, []
+        parts = split(self.merge_mode, dy, cache.one, cache.other)
+        caches = cache.forward, cache.backward
+        for place, (layer, part, d_state, own) in enumerate(zip(self.directions, parts, d_states, caches, strict=True)):
             given = x.with_rows(part).reversed().in_place if place and self.returns_steps else part
-            parts.append(cache.frame.take(("dy", place), part.shape, self.dtype))
-            parts[-1].reshape(given.shape)[...] = given
-        dx, gradients = self.directions[0].backward(parts[0], cache.forward, context)
-        dx_back, gradients_back = self.directions[1].backward(parts[1], cache.backward, context)
-        assert not isinstance(dx, TableGradient)  # both directions asked for the rows
-        assert not isinstance(dx_back, TableGradient)
+            kept = cache.frame.take(("dy", place), part.shape, self.dtype)
+            kept.reshape(given.shape)[...] = given
+            found.append(layer.back_from(kept, d_state, own, context, of_state))
+        (dx, d_start, gradients), (dx_back, d_start_back, gradients_back) = found
         turned = x.with_rows(dx_back).reversed().in_place
         summed = dx.reshape(turned.shape)
         summed += turned
         context.workspace.release(self, cache.frame)
-        return dx, gradients | {f"{name}_reverse": value for name, value in gradients_back.items()}
+        gradients |= {f"{name}_reverse": value for name, value in gradients_back.items()}
+        return dx, (*d_start, *d_start_back), gradients
 
     # --- what users call ------------------------------------------------------------------------------------------
 
@@ -195,6 +228,9 @@ class Bidirectional(Layer):
         """
         if lengths is None and initial_state is None and (answer := self._call_dense(x)) is not None:
             return answer
+        if is_symbolic(x):
+            made = connect(self, (*symbols_in(x, self.kind), *initial_symbols(initial_state, self.kind)))
+            return made[0] if len(made) == 1 else made
         packed, form = self.take(x, lengths)
         ahead, back = self.directions
         states: States = (None, None)

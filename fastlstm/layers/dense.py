@@ -1,27 +1,25 @@
 """Dense: a product with a weight matrix, a bias and an activation, row by row."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..data.packed import Packed
 from ..engine.products import gradient_of_weight, padded_bias, panels_of, panels_size, rows_of, times
-from ..engine.rows import activate
-from ..errors import OptionError
+from ..engine.rows import activate, activate_and_keep, through_activation
 from ..runtime.workspace import Frame
+from .activation import checked_activation
 from .base import Gradients, Layer, PassContext, size
-from .initializers import glorot_uniform
+from .initializers import checked_initializer, initial
+from .regularizers import L2, checked_regularizer
 
-__all__ = ["Activation", "Dense"]
-
-Activation = Literal["linear", "sigmoid", "tanh", "relu", "softmax"]
-_ACTIVATIONS = ("linear", "sigmoid", "tanh", "relu", "softmax")
+__all__ = ["Dense"]
 
 
 class _Cache(NamedTuple):
     x: NDArray[Any]
-    y: NDArray[Any] | None  # None: the caller took the values before the activation
+    kept: NDArray[Any] | None  # for the way back through the activation; None: the caller took the values before it
     frame: Frame
 
 
@@ -39,16 +37,21 @@ class Dense(Layer):
     ----------
     units : int
         Features of the output.
-    activation : {"linear", "sigmoid", "tanh", "relu", "softmax"} or None
-        None is "linear".
+    activation : str or None
+        One of those that `Activation` takes; None is "linear".
     use_bias : bool
         Whether ``b`` is added.
+    kernel_initializer, bias_initializer : str
+        Start values by Keras's names: "glorot_uniform", "he_normal", "zeros", ...
+    kernel_regularizer, bias_regularizer : L2, float, "l2" or None
+        A penalty on the weight, on the bias; see `L2`.
     name, dtype
         See `Layer`.
 
     Notes
     -----
-    Takes ``(N, T, F)`` or ``(N, F)``. Parameters: ``weight (units, F)``, Glorot uniform at first; ``bias (units,)``.
+    Takes ``(N, T, F)`` or ``(N, F)``. Parameters, as torch's ``Linear`` names them: ``weight (units, F)``, ``bias
+    (units,)``.
 
     Examples
     --------
@@ -58,41 +61,61 @@ class Dense(Layer):
     """
 
     takes_samples = True
+    by_row = True
 
     def __init__(
         self,
         units: int,
-        activation: Activation | None = None,
+        activation: str | None = None,
         *,
         use_bias: bool = True,
+        kernel_initializer: str = "glorot_uniform",
+        bias_initializer: str = "zeros",
+        kernel_regularizer: L2 | float | str | None = None,
+        bias_regularizer: L2 | float | str | None = None,
         name: str | None = None,
         dtype: DTypeLike = "float32",
     ):
         super().__init__(name=name, dtype=dtype)
-        if activation not in (None, *_ACTIVATIONS):
-            raise OptionError(f"Dense: activation={activation!r}; expected one of {', '.join(_ACTIVATIONS)}")
-        self.units = size("Dense", "units", units)
-        self.activation: Activation = activation or "linear"
-        self.use_bias = use_bias
+        self.units = size(self.kind, "units", units)
+        self.activation = checked_activation(self.kind, activation)
+        self.use_bias = bool(use_bias)
+        self.kernel_initializer = checked_initializer(self.kind, "kernel_initializer", kernel_initializer)
+        self.bias_initializer = checked_initializer(self.kind, "bias_initializer", bias_initializer)
+        self.kernel_regularizer = checked_regularizer(self.kind, "kernel_regularizer", kernel_regularizer)
+        self.bias_regularizer = checked_regularizer(self.kind, "bias_regularizer", bias_regularizer)
+        if self.kernel_regularizer is not None:
+            self.penalties["weight"] = self.kernel_regularizer.l2
+        if self.bias_regularizer is not None and self.use_bias:
+            self.penalties["bias"] = self.bias_regularizer.l2
         self._weights: list[_Weights] = []  # none, or the one that all calls use
+
+    @property
+    def fused_by(self) -> str:
+        return self.activation
 
     @property
     def features_out(self) -> int:
         return self.units
 
     def config(self) -> dict[str, Any]:
+        kernel, bias = self.kernel_regularizer, self.bias_regularizer
         return {
             "units": self.units,
             "activation": self.activation,
             "use_bias": self.use_bias,
+            "kernel_initializer": self.kernel_initializer,
+            "bias_initializer": self.bias_initializer,
+            "kernel_regularizer": None if kernel is None else kernel.l2,
+            "bias_regularizer": None if bias is None else bias.l2,
             "name": self.name,
             "dtype": self.dtype.name,
         }
 
     def create(self, features: int, rng: np.random.Generator | None) -> dict[str, NDArray[Any]]:
-        params: dict[str, NDArray[Any]] = {"weight": glorot_uniform(rng, (self.units, features), features, self.units)}
+        params: dict[str, NDArray[Any]] = {"weight": initial(self.kernel_initializer, rng, (self.units, features))}
         if self.use_bias:
-            params["bias"] = np.zeros(self.units)
+            params["bias"] = initial(self.bias_initializer, rng, (self.units,))
         return params
 
     def features_from(self, tensors: dict[str, NDArray[Any]]) -> int:
@@ -117,28 +140,19 @@ class Dense(Layer):
         frame = context.workspace.frame(self) if context.training else None
         y = np.empty(shape, self.dtype) if frame is None else frame.take("y", shape, self.dtype)
         times(rows, weights.panels, weights.bias, y)
-        if not linear:
-            activate(y, self.activation)
-        return x.with_rows(y), None if frame is None else _Cache(rows, None if linear else y, frame)
-
-    def _through_activation(self, dy: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
-        """Return the gradient before the activation, given that of its value `y`; overwrites `dy`."""
-        if self.activation == "sigmoid":
-            dy *= y * (1 - y)
-        elif self.activation == "tanh":
-            dy *= 1 - y * y
-        elif self.activation == "relu":
-            dy *= y > 0
-        elif self.activation == "softmax":
-            dy -= (dy * y).sum(axis=1, keepdims=True)
-            dy *= y
-        return dy
+        if frame is None:
+            if not linear:
+                activate(y, self.activation)
+            return x.with_rows(y), None
+        kept = None if linear else activate_and_keep(y, self.activation, frame)
+        return x.with_rows(y), _Cache(rows, kept, frame)
 
     def backward(
         self, dy: NDArray[Any], cache: _Cache, context: PassContext, *, add: bool = False
     ) -> tuple[NDArray[Any], Gradients]:
         """Return the gradients; with `add`, those of the parameters are added to those of the call before."""
-        dz = np.ascontiguousarray(dy if cache.y is None else self._through_activation(dy, cache.y))
+        kept = cache.kept
+        dz = np.ascontiguousarray(dy if kept is None else through_activation(dy, kept, self.activation))
         frame, rows, features = cache.frame, len(dz), cache.x.shape[1]
         dweight, dbias = gradient_of_weight(
             rows_of(dz), rows_of(cache.x), rows, frame, context.workspace, "weight", sums=self.use_bias, add=add

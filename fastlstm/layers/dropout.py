@@ -9,7 +9,21 @@ from ..data.packed import Packed
 from ..runtime.workspace import Frame
 from .base import Gradients, Layer, PassContext, dropped
 
-__all__ = ["Dropout"]
+__all__ = ["Dropout", "draw_mask"]
+
+
+def draw_mask(
+    frame: Frame, shape: tuple[int, ...], rate: float, dtype: DTypeLike, context: PassContext
+) -> NDArray[Any]:
+    """Return a mask in the frame: 0 for the fraction `rate` of its places, ``1 / (1 - rate)`` for the others."""
+    mask = frame.take("mask", shape, dtype)
+    if rate:
+        drawn = frame.take("drawn", shape, np.float32)
+        context.rng.random(dtype=np.float32, out=drawn)
+        np.multiply(drawn >= rate, mask.dtype.type(1.0 / (1.0 - rate)), out=mask)
+    else:
+        mask[...] = 1.0
+    return mask
 
 
 class _Cache(NamedTuple):
@@ -35,6 +49,7 @@ class Dropout(Layer):
     """
 
     takes_samples = True
+    by_row = True
 
     def __init__(self, rate: float, *, name: str | None = None, dtype: DTypeLike = "float32"):
         super().__init__(name=name, dtype=dtype)
@@ -47,13 +62,7 @@ class Dropout(Layer):
         if not context.training:
             return x, None
         shape, frame = x.rows.shape, context.workspace.frame(self)
-        mask = frame.take("mask", shape, self.dtype)
-        if self.rate:
-            drawn = frame.take("drawn", shape, np.float32)
-            context.rng.random(dtype=np.float32, out=drawn)
-            np.multiply(drawn >= self.rate, self.dtype.type(1.0 / (1.0 - self.rate)), out=mask)
-        else:
-            mask[...] = 1.0
+        mask = draw_mask(frame, shape, self.rate, self.dtype, context)
         out = frame.take("out", shape, self.dtype)
         return x.with_rows(np.multiply(x.rows, mask, out=out)), _Cache(mask, frame)
 

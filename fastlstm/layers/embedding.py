@@ -29,6 +29,9 @@ class Embedding(Layer):
         V, the size of the vocabulary: ids go from 0 to V - 1.
     output_dim : int
         E, the features of a vector.
+    mask_zero : bool
+        Whether id 0 is padding: a model that begins with the layer then takes the other ids for the true steps, with
+        padding before or after them. The layer itself, called on an array, makes a vector of every id.
     name, dtype
         See `Layer`.
 
@@ -44,11 +47,21 @@ class Embedding(Layer):
     """
 
     takes_ids = True
+    by_row = True
 
-    def __init__(self, input_dim: int, output_dim: int, *, name: str | None = None, dtype: DTypeLike = "float32"):
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        *,
+        mask_zero: bool = False,
+        name: str | None = None,
+        dtype: DTypeLike = "float32",
+    ):
         super().__init__(name=name, dtype=dtype)
         self.input_dim = size("Embedding", "input_dim", input_dim)
         self.output_dim = size("Embedding", "output_dim", output_dim)
+        self.mask_zero = bool(mask_zero)
         self.version = object()
         """Another one whenever the weights are others."""
 
@@ -60,12 +73,18 @@ class Embedding(Layer):
         return {
             "input_dim": self.input_dim,
             "output_dim": self.output_dim,
+            "mask_zero": self.mask_zero,
             "name": self.name,
             "dtype": self.dtype.name,
         }
 
     def create(self, features: int, rng: np.random.Generator | None) -> dict[str, NDArray[Any]]:
         return {"weight": uniform(rng, (self.input_dim, self.output_dim))}
+
+    def true_steps(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which ids are no padding: all but 0."""
+        found: NDArray[np.bool_] = ids != 0
+        return found
 
     def check_ids(self, ids: NDArray[Any]) -> NDArray[Any]:
         """Return `ids` as integers; raise DataError for any that is no whole number from 0 to V - 1."""

@@ -1,5 +1,6 @@
 """Start values of parameters, by Keras's names. Without a generator only their shapes count, and they are zeros."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,8 @@ def _normal(rng: Rng, shape: tuple[int, ...], deviation: float = 0.05) -> NDArra
 
 
 def _orthogonal(rng: Rng, shape: tuple[int, ...], fan_in: int, fan_out: int) -> NDArray[np.float64]:
-    return np.zeros(shape) if len(shape) < 2 else orthogonal(rng, shape[0], shape[1])
+    """Return a matrix (rows, all other axes) as `orthogonal` makes it, in this shape."""
+    return np.zeros(shape) if len(shape) < 2 else orthogonal(rng, shape[0], math.prod(shape[1:])).reshape(shape)
 
 
 def _identity(rng: Rng, shape: tuple[int, ...], fan_in: int, fan_out: int) -> NDArray[np.float64]:
@@ -71,5 +73,13 @@ def checked_initializer(kind: str, word: str, name: object) -> str:
 
 
 def initial(name: str, rng: Rng, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return start values for a parameter (rows, columns) or (rows,)."""
-    return INITIALIZERS[name](rng, shape, shape[-1], shape[0])
+    """Return start values for a parameter (rows, columns), (rows,), or (filters, features, taps) of a convolution."""
+    return INITIALIZERS[name](rng, shape, *_fans(shape))
+
+
+def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return how many values go into each unit of a parameter, and how many units each value goes to."""
+    if len(shape) < 3:
+        return shape[-1], shape[0]
+    taps = math.prod(shape[2:])
+    return shape[1] * taps, shape[0] * taps

@@ -18,6 +18,8 @@ from ..kernels.cells import Cell
 from .base import Gradients, Layer, PassContext, TableGradient, dropped, size
 from .initializers import checked_initializer, initial
 from .regularizers import L2, checked_regularizer
+from .states import StatesInGraph, initial_symbols
+from .symbol import Spec, connect, is_symbolic, symbols_in
 
 __all__ = ["CommonOptions", "RecurrentLayer", "State", "steps_of"]
 
@@ -46,7 +48,7 @@ class CommonOptions(NamedTuple):
     unroll: bool
 
 
-class RecurrentLayer(Layer):
+class RecurrentLayer(StatesInGraph, Layer):
     """Base of recurrent layers: a layer says what its cell and parameters are, the engine runs it."""
 
     state_type: ClassVar[Any]
@@ -160,9 +162,43 @@ class RecurrentLayer(Layer):
 
     # --- passes ---------------------------------------------------------------------------------------------------
 
+    @property
+    def state_words(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.state_type._fields  # type: ignore[no-any-return]
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (self.features_out, self.units)[: len(self.state_words)]
+
+    @property
+    def gives_state(self) -> bool:  # type: ignore[override]
+        return self.return_state
+
+    def specs(self, inputs: tuple[Spec, ...]) -> tuple[Spec, ...]:
+        return self.specs_from(Layer.specs(self, inputs[:1]), inputs[1:])
+
+    def run_from(self, x: Packed, start: State | None, context: PassContext) -> tuple[Packed, State, Any]:
+        y, final, cache = self.run_steps(x, start, context)
+        return (y if self.return_sequences else y.one_row_each(y.last_of(y.rows))), final, cache
+
+    def back_from(
+        self,
+        dy: NDArray[Any] | None,
+        d_final: State | None,
+        cache: RecurrentCache,
+        context: PassContext,
+        of_state: bool,
+    ) -> tuple[Any, State, Gradients]:
+        if dy is None or not self.return_sequences:
+            last, dy = dy, cache.frame.take("dy", (cache.x.total, self.features_out), self.dtype)
+            dy[...] = 0.0
+            if last is not None:
+                dy[cache.x.last_rows] = last
+        dx, d_start, gradients = self.backward_steps(dy, d_final, cache, context, of_state)
+        return dx, d_start or (), gradients
+
     def forward(self, x: Packed, context: PassContext) -> tuple[Packed, RecurrentCache | None]:
-        y, _, cache = self.run_steps(x, None, context)
-        return (y if self.return_sequences else y.one_row_each(y.last_of(y.rows))), cache
+        return self.run_from(x, None, context)[::2]
 
     def run_steps(
         self, x: Packed, state: State | None, context: PassContext
@@ -182,12 +218,7 @@ class RecurrentLayer(Layer):
     def backward(
         self, dy: NDArray[Any], cache: RecurrentCache, context: PassContext
     ) -> tuple[NDArray[Any] | TableGradient, Gradients]:
-        if not self.return_sequences:
-            last = dy
-            dy = cache.frame.take("dy", (cache.x.total, self.features_out), self.dtype)
-            dy[...] = 0.0
-            dy[cache.x.last_rows] = last
-        dx, _, gradients = self.backward_steps(dy, None, cache, context, of_state=False)
+        dx, _, gradients = self.back_from(dy, None, cache, context, of_state=False)
         return dx, gradients
 
     def backward_steps(
@@ -227,7 +258,8 @@ class RecurrentLayer(Layer):
         y : array or list of arrays
             ``(N, T, H)`` in the form of `x`, zeros from each length on; ``(N, H)`` unless `return_sequences`.
         state : named tuple of arrays
-            After each sequence's last true step; only with `return_state`.
+            After each sequence's last true step; only with `return_state`. Symbols (see `Input`) give symbols, and
+            each part of the state is one of its own, as in Keras: ``y, h, c``.
 
         Raises
         ------
@@ -238,6 +270,9 @@ class RecurrentLayer(Layer):
         """
         if lengths is None and (answer := self._call_dense(x, initial_state)) is not None:
             return answer
+        if is_symbolic(x):
+            made = connect(self, (*symbols_in(x, self.kind), *initial_symbols(initial_state, self.kind)))
+            return made[0] if len(made) == 1 else made
         packed, form = self.take(x, lengths)
         state = None if initial_state is None else self.take_state(initial_state, packed)
         y, final, _ = self.run_steps(packed, state, PassContext())

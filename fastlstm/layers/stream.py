@@ -10,75 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..data.numbers import as_numbers
-from ..data.packed import Packed, writeable
-from ..engine.stepping import Stepper
+from ..data.packed import writeable
 from ..errors import NotBuiltError, OptionError, ShapeError
-from .base import Layer, PassContext
-from .dense import Dense
-from .dropout import Dropout
+from .base import Layer
 from .embedding import Embedding
-from .pooling import LastStep
-from .recurrent import RecurrentLayer
+from .steppers import LayerStepper, RecurrentStepper, stepper_of
 
 __all__ = ["Stream"]
 
 Array = NDArray[Any]
-
-
-class _RecurrentStepper:
-    """A recurrent layer, stepwise: rows in, rows out. It may take in the embedding before it."""
-
-    def __init__(self, layer: RecurrentLayer, batch: int):
-        self.layer: Layer = layer
-        self._stepper = Stepper(layer.recurrence, batch)
-        self._words = layer.state_type._fields
-        self._embedding: Embedding | None = None  # taken in: ids are read
-
-    def take_in(self, embedding: Embedding) -> bool:
-        """Read ids, unless the products of all rows of the table are too many to be kept; tell whether it does."""
-        self._embedding = embedding if self._stepper.may_keep(embedding.input_dim) else None
-        return self._embedding is not None
-
-    @property
-    def state(self) -> dict[str, Array]:
-        return dict(zip(self._words, self._stepper.state, strict=True))
-
-    def __call__(self, rows: Array) -> Array:
-        embedding = self._embedding
-        if embedding is None:
-            return self._stepper.step(rows)
-        ids = embedding.take_ids(rows)
-        return self._stepper.step_of_table(ids, embedding.params["weight"], embedding.version)
-
-
-class _RowStepper:
-    """A layer that looks at one step at a time anyhow: Embedding, Dense, or one that says so (`Layer.by_row`)."""
-
-    def __init__(self, layer: Layer, batch: int):
-        self.layer = layer
-        self._sizes = np.array([batch])
-        self._context = PassContext()
-
-    @property
-    def state(self) -> dict[str, Array]:
-        return {}
-
-    def __call__(self, rows: Array) -> Array:
-        return self.layer.forward(Packed(rows, self._sizes, steps=False), self._context)[0].rows
-
-
-_Stepper = _RecurrentStepper | _RowStepper
-
-
-def _stepper(layer: Layer, batch: int) -> _Stepper | None:
-    """Return how `layer` goes by steps; None for one that lets single steps through as they are."""
-    if isinstance(layer, RecurrentLayer) and not layer.go_backwards:
-        return _RecurrentStepper(layer, batch)
-    if isinstance(layer, Embedding | Dense) or layer.by_row:
-        return _RowStepper(layer, batch)
-    if isinstance(layer, Dropout | LastStep):
-        return None
-    raise OptionError(f"stream: {layer.kind} ({layer.name}) needs the whole sequence; a stream sees one step at a time")
 
 
 class Stream:
@@ -91,8 +31,8 @@ class Stream:
     Parameters
     ----------
     layers : sequence of Layer
-        Built; recurrent layers, Embedding, Dense, others that are `Layer.by_row`, Dropout (which does nothing here) and
-        LastStep.
+        Built; recurrent layers, causal Conv1D of stride 1, layers that look at one row at a time, such as Embedding and
+        Dense, Dropout (which does nothing here) and LastStep.
     batch : int
         N, the sequences side by side.
 
@@ -123,10 +63,10 @@ class Stream:
         if len({layer.dtype for layer in layers}) > 1:
             kinds = ", ".join(f"{name} {layer.dtype}" for name, layer in zip(names, layers, strict=True))
             raise OptionError(f"stream: the layers compute in different types: {kinds}; make them alike")
-        self._steppers: dict[str, _Stepper] = {}
+        self._steppers: dict[str, LayerStepper] = {}
         for name, before, layer in zip(names, [None, *layers], layers, strict=False):
-            stepper = _stepper(layer, batch)
-            if isinstance(stepper, _RecurrentStepper) and isinstance(before, Embedding) and stepper.take_in(before):
+            stepper = stepper_of(layer, batch)
+            if isinstance(stepper, RecurrentStepper) and isinstance(before, Embedding) and stepper.take_in(before):
                 self._steppers = {}  # an Embedding comes first
             if stepper is not None:
                 self._steppers[name] = stepper
@@ -179,7 +119,7 @@ class Stream:
                 value[which] = 0.0
 
     def state_dict(self) -> dict[str, Array]:
-        """Return copies of all states, ``lstm.h`` and ``lstm.c`` (N, H) of each LSTM: to keep, send or save."""
+        """Return copies of all states, ``lstm.h`` and ``lstm.c`` (N, H) of an LSTM: to keep, send or save."""
         return {
             f"{name}.{part}": value.copy()
             for name, stepper in self._steppers.items()

@@ -1,14 +1,23 @@
-"""What a model file says about a Sequential: its layers and how it was compiled, as JSON; and the way back."""
+"""What a model file says about a model: its layers and how it was compiled, as JSON; and the way back."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import OptionError
 from ..layers import Layer, described, registry
+from ..layers.symbol import Input, Symbol
 from ..training import losses, metrics, optimizers
+from .compiled import Compiled
 
-__all__ = ["describe_compiled", "describe_layer", "make_layer", "name_of_kind"]
+__all__ = [
+    "describe_compiled",
+    "describe_layer",
+    "describe_symbol",
+    "make_input",
+    "make_layer",
+    "name_of_kind",
+]
 
 name_of_kind = registry.snake_case
 """A layer's name from its kind, as Keras does: "global_max_pooling1d" of a GlobalMaxPooling1D."""
@@ -30,19 +39,29 @@ def make_layer(description: Mapping[str, Any]) -> Layer:
     return described.make(description)
 
 
-def describe_compiled(
-    loss: losses.Loss,
-    optimizer: optimizers.Optimizer,
-    plain: Sequence[metrics.Metric],
-    weighted: Sequence[metrics.Metric],
-) -> dict[str, Any] | None:
+def describe_symbol(symbol: Symbol, name: str) -> dict[str, Any]:
+    """Return what `make_input` needs to make this input again."""
+    spec = symbol.spec
+    return {"name": name, "features": spec.features, "steps": spec.steps, "ids": spec.ids}
+
+
+def make_input(described: Mapping[str, Any]) -> Symbol:
+    """Return a new input."""
+    if described["ids"]:
+        return Input((None,), name=described["name"])
+    features = described["features"]
+    return Input((None, features) if described["steps"] else (features,), name=described["name"])
+
+
+def describe_compiled(compiled: Compiled) -> dict[str, Any] | None:
     """Return the keyword arguments of a `compile`; None, with a warning, where no other program could make them."""
+    tasks, optimizer = compiled.tasks, compiled.optimizer
     try:
-        return {
+        described: dict[str, Any] = {
             "optimizer": _named(optimizer, "optimizer", type(optimizer).__name__.lower(), optimizers.known(optimizer)),
-            "loss": _named(loss, "loss", loss.name, losses.known(loss)),
-            "metrics": [*map(metrics.describe, plain)],
-            "weighted_metrics": [*map(metrics.describe, weighted)],
+            "loss": [_named(task.loss, "loss", task.loss.name, losses.known(task.loss)) for task in tasks],
+            "metrics": [[*map(metrics.describe, task.plain)] for task in tasks],
+            "weighted_metrics": [[*map(metrics.describe, task.weighted)] for task in tasks],
         }
     except OptionError as error:
         warnings.warn(
@@ -50,6 +69,11 @@ def describe_compiled(
             stacklevel=registry.depth_of_caller(),
         )
         return None
+    if len(tasks) == 1:  # as before there were models of several outputs
+        described |= {word: described[word][0] for word in ("loss", "metrics", "weighted_metrics")}
+    if any(task.weight != 1.0 for task in tasks):
+        described["loss_weights"] = [task.weight for task in tasks]
+    return described
 
 
 def _named(thing: Any, what: str, name: str, known: bool) -> list[Any]:

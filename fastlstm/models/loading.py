@@ -12,6 +12,7 @@ from ..training import checkpoint
 
 if TYPE_CHECKING:
     from .language_model import LanguageModel
+    from .model import Model
     from .sequential import Sequential
 
 __all__ = ["load"]
@@ -21,7 +22,7 @@ def load(
     path: str | os.PathLike[str],
     custom_objects: Mapping[str, type] | None = None,
     compile: bool = True,
-) -> Union["Sequential", "LanguageModel"]:
+) -> Union["Sequential", "Model", "LanguageModel"]:
     """Return the model that was saved to `path`.
 
     Parameters
@@ -61,6 +62,10 @@ def load(
             from .sequential import Sequential
 
             return Sequential.from_saved(tensors, config, str(path))
+        if kind == "Model":
+            from .model import Model
+
+            return Model.from_saved(tensors, config, str(path))
         if kind == "LanguageModel":
             from .language_model import LanguageModel
 

@@ -6,6 +6,7 @@ it. Loads and stores take a C-contiguous 1-D array and an element offset; they n
 =====================  =========================================================
 ``load(a, i)``         L values from ``a[i:i+L]``
 ``store(a, i, v)``     the same back; ``store_n`` only the first ``n`` lanes
+``keep_n(x, n, y)``     the first ``n`` lanes of ``x``, the others of ``y``
 ``splat(a, x)``        L copies of the scalar ``x``, as wide as ``load(a, ...)``
 ``fma(x, y, z)``       ``x * y + z``, rounded once
 ``+ - * / -x``         lane by lane; ``vabs vsqrt`` likewise
@@ -33,6 +34,7 @@ __all__ = [
     "Tile",
     "Vec",
     "fma",
+    "keep_n",
     "lanes_of",
     "lanewise",
     "load",
@@ -203,6 +205,16 @@ def store_n(typingctx, a, i, v, n):
         return context.get_dummy_value()
 
     return types.void(a, types.intp, v, types.intp), codegen
+
+
+@intrinsic
+def keep_n(typingctx, x, n, other):
+    """``keep_n(x, n, other)``: the first `n` lanes of `x`, and those of `other` from there on."""
+
+    def codegen(context, builder, signature, args):
+        return builder.select(lane_mask(builder, args[1], signature.args[0]), args[0], args[2])
+
+    return x(x, types.intp, x), codegen
 
 
 # --- lane by lane: on one register or on every register of a tile ---------------------------------------------------

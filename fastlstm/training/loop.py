@@ -1,24 +1,22 @@
-"""The fit loop: batches in, parameters moved, figures out. It knows layers and losses, but no model."""
+"""Training step by step: batches in, parameters moved, figures out. It knows no model."""
 
-import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data.packed import Packed
-from ..data.sequences import Batch, SequenceSet
-from ..errors import DataError, DivergedError
+from ..data.sequences import Batch, DataSet
+from ..errors import DataError, DivergedError, ShapeError
 from ..layers import Embedding, PassContext
-from .callbacks import Logs
-from .losses import Loss
-from .metrics import Metric
-from .network import Network
+from .callback import Logs
+from .graph import Graph
+from .objective import Objective
 from .optimizers import Optimizer
 
-__all__ = ["Evaluator", "Snapshot", "Trainer", "batches_of", "check", "describe", "evaluate"]
+__all__ = ["Snapshot", "Trainer", "batches_of", "check", "check_batch", "check_inputs", "describe", "evaluate"]
 
 
 class Snapshot:
@@ -42,83 +40,29 @@ class Snapshot:
             param[...] = kept
 
 
-class Evaluator:
-    """Gathers the loss and the metrics of many batches.
-
-    Parameters
-    ----------
-    network : Network
-    loss : Loss
-    metrics, weighted_metrics : sequences of Metric
-        Copied: two evaluators never share a count. Sample weights enter the second kind only, as in Keras.
-    """
-
-    def __init__(
-        self, network: Network, loss: Loss, metrics: Sequence[Metric] = (), weighted_metrics: Sequence[Metric] = ()
-    ):
-        self.network, self.loss = network, loss
-        self.plain, self.weighted = copy.deepcopy(list(metrics)), copy.deepcopy(list(weighted_metrics))
-        self.fused = network.fuses(loss)
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin again from zero."""
-        self._total, self._rows = 0.0, 0
-        for metric in [*self.plain, *self.weighted]:
-            metric.reset()
-
-    def logs(self, *, running: bool = False) -> Logs:
-        """Return the figures since `reset`; with `running`, only those that are cheap to give after each batch."""
-        metrics = [metric for metric in [*self.plain, *self.weighted] if metric.running or not running]
-        return {"loss": self._total / max(self._rows, 1)} | {metric.name: metric.result() for metric in metrics}
-
-    def look(self, output: NDArray[Any], target: NDArray[Any], weights: NDArray[np.float64] | None) -> None:
-        """Show the metrics a batch's output, before the loss overwrites it."""
-        pending = self.loss.fuses if self.fused else None
-        for metric in self.plain:
-            metric.update(output, target, pending)
-        for metric in self.weighted:
-            metric.update(output, target, pending, weights)
-
-    def note(self, loss: float, rows: int) -> None:
-        """Count a batch's loss."""
-        self._total += loss * rows
-        self._rows += rows
-
-    def evaluate(self, taken: Batch) -> None:
-        """Count the loss and metrics of a batch."""
-        assert taken.y is not None
-        y, _ = self.network.forward(taken.x, PassContext(), self.fused)
-        target = self.loss.check_targets(taken.y, y.rows)
-        self.look(y.rows, target, taken.weights)
-        loss = self.loss.value(y.rows, target, taken.weights, self.fused)
-        self.note(loss + self.network.penalty(), len(y.rows))
-
-
 class Trainer:
-    """Moves the parameters of a network, batch by batch.
+    """Moves the parameters of a model, batch by batch.
 
     Parameters
     ----------
-    evaluator : Evaluator
-        Gathers the figures of what it is trained on.
+    objective : Objective
+        What is minimised; it gathers the figures.
     optimizer : Optimizer
     rng : numpy.random.Generator
         Where dropout draws its masks.
     """
 
-    def __init__(self, evaluator: Evaluator, optimizer: Optimizer, rng: np.random.Generator):
-        self.evaluator, self.optimizer = evaluator, optimizer
-        self.network = evaluator.network
+    def __init__(self, objective: Objective, optimizer: Optimizer, rng: np.random.Generator):
+        self.objective, self.optimizer = objective, optimizer
         self.context = PassContext(training=True, rng=rng)
-        self._good = Snapshot(self.network.params)
+        self._good = Snapshot(objective.kept)
 
-    def step(self, taken: Batch, where: str) -> None:
+    def step(self, batch: Batch, where: str) -> None:
         """Take one optimizer step.
 
         Parameters
         ----------
-        taken : Batch
+        batch : Batch
             The batch.
         where : str
             Names it in errors.
@@ -128,41 +72,32 @@ class Trainer:
         DivergedError
             The loss or a gradient is NaN or infinite; the last parameters with a finite loss are put back.
         """
-        assert taken.y is not None
-        evaluator = self.evaluator
-        y, caches = self.network.forward(taken.x, self.context, evaluator.fused)
-        target = evaluator.loss.check_targets(taken.y, y.rows)
-        with np.errstate(over="ignore", invalid="ignore"):  # overflow is told as divergence
-            evaluator.look(y.rows, target, taken.weights)
-            rows = y.rows if self.network.gives_away_output(evaluator.fused) else y.rows.copy()
-            loss = evaluator.loss.gradient(rows, target, taken.weights, evaluator.fused) + self.network.penalty()
-        if not math.isfinite(loss):
+        loss, gradients = self.objective.train(batch, self.context)
+        if gradients is None:
             raise self._diverged(f"the loss became {loss}", where)
         self._good.keep()
-        gradients = self.network.backward(rows, caches, self.context)
         norm = self._update(gradients)
         if not math.isfinite(norm):
             raise self._diverged(f"the norm of the gradient became {norm}", where)
-        evaluator.note(loss, len(rows))
 
     def _update(self, gradients: list[NDArray[Any]]) -> float:
         try:
-            norm = self.optimizer.update(self.network.params, gradients)
+            norm = self.optimizer.update(self.objective.params, gradients)
         except BaseException:  # an interrupt between two tensors
             self._good.restore()
             raise
         finally:
-            self.network.changed()
+            self.objective.changed()
         return norm
 
     def check_parameters(self, where: str) -> None:
         """Raise DivergedError if the last update left a parameter that is NaN or infinite."""
-        if not all(np.isfinite(param).all() for param in self.network.params):
+        if not all(np.isfinite(param).all() for param in self.objective.kept):
             raise self._diverged("a parameter became NaN or infinite", where)
 
     def _diverged(self, what: str, where: str) -> DivergedError:
         self._good.restore()
-        self.network.changed()
+        self.objective.changed()
         rate = self.optimizer.learning_rate
         return DivergedError(
             f"{what} at {where}, after {self.optimizer.steps} steps; the last good weights are kept. Choose a lower "
@@ -183,15 +118,15 @@ def batches_of(count: int, size: int, order: NDArray[np.int64] | None = None) ->
         yield numbers[first : first + size]
 
 
-def describe(batch: int, batches: int, epoch: int | None = None) -> str:
+def describe(batch: int, batches: int | None, epoch: int | None = None) -> str:
     """Return words that find a batch again; both count from 1."""
-    return f"batch {batch + 1} of {batches}{'' if epoch is None else f' in epoch {epoch + 1}'}"
+    of = "" if batches is None else f" of {batches}"
+    return f"batch {batch + 1}{of}{'' if epoch is None else f' in epoch {epoch + 1}'}"
 
 
 def check(
-    data: SequenceSet,
-    network: Network,
-    loss: Loss,
+    data: DataSet,
+    objective: Objective,
     batch_size: int,
     order: NDArray[np.int64] | None = None,
     who: str = "fit",
@@ -200,9 +135,9 @@ def check(
 
     Parameters
     ----------
-    data : SequenceSet
+    data : DataSet
         With targets.
-    network, loss
+    objective : Objective
         What they are meant for.
     batch_size, order
         The batches that errors name.
@@ -214,20 +149,31 @@ def check(
     DataError
         NaN or infinity in the input, ids outside the vocabulary, targets that the loss cannot use.
     ShapeError
-        Targets that do not go with the network's output.
+        Targets that do not go with the model's output.
     """
-    first, last = network.layers[0], network.layers[-1]
     batches = -(-len(data) // batch_size)
     for number, which in enumerate(batches_of(len(data), batch_size, order)):
-        taken = data.take(which, first.dtype)
-        _check_finite(taken.x, which, f"{who}: x", describe(number, batches))
-        if isinstance(first, Embedding):
-            first.check_ids(taken.x.rows)
-        else:
-            first.check_features(taken.x.features)
-        assert taken.y is not None
-        rows = taken.x.total if data.by_step else taken.x.sequences
-        loss.check_targets(taken.y, np.broadcast_to(last.dtype.type(0), (rows, last.features_out)))
+        check_batch(data.take(which, objective.dtype), objective, who, describe(number, batches))
+
+
+def check_batch(batch: Batch, objective: Objective, who: str, where: str) -> None:
+    """Look at a batch before it is used; see `check`."""
+    check_inputs(batch, objective.graph, who, where)
+    objective.check(batch)
+
+
+def check_inputs(batch: Batch, graph: Graph, who: str, where: str) -> None:
+    """Raise DataError or ShapeError for inputs that a model cannot take."""
+    for symbol, x, given in zip(graph.inputs, batch.inputs, batch.data.inputs, strict=True):
+        _check_finite(x, batch.which, f"{who}: {given.word}", where)
+        for layer in graph.readers(symbol):
+            if isinstance(layer, Embedding):
+                layer.check_ids(x.rows)
+            elif not layer.takes_several:
+                layer.check_features(x.features)
+        features = symbol.spec.features
+        if features is not None and x.features != features:
+            raise ShapeError(f"{who}: {given.word} has {x.features} features; the model takes {features}")
 
 
 def _check_finite(x: Packed, which: NDArray[np.int64], what: str, where: str) -> None:
@@ -244,10 +190,9 @@ def _check_finite(x: Packed, which: NDArray[np.int64], what: str, where: str) ->
     )
 
 
-def evaluate(evaluator: Evaluator, data: SequenceSet, batch_size: int) -> Logs:
-    """Return the figures of a whole set."""
-    evaluator.reset()
-    dtype = evaluator.network.layers[0].dtype
-    for which in batches_of(len(data), batch_size):
-        evaluator.evaluate(data.take(which, dtype))
-    return evaluator.logs()
+def evaluate(objective: Objective, batches: Iterable[Batch]) -> Logs:
+    """Return the figures of some batches."""
+    objective.reset()
+    for batch in batches:
+        objective.evaluate(batch)
+    return objective.logs()

@@ -30,13 +30,15 @@ class Progress(Callback):
 
     Parameters
     ----------
-    epochs, batches, sequences : int
-        How many epochs there are (the number after the last one), batches an epoch, sequences an epoch.
+    epochs : int
+        How many epochs there are (the number after the last one).
+    batches, sequences : int or None
+        Batches and sequences an epoch, where they are known.
     verbose : {"auto", 0, 1, 2}
         0 nothing, 1 a bar, 2 a line an epoch; "auto" is 1 on a terminal, else 2.
     """
 
-    def __init__(self, epochs: int, batches: int, sequences: int, verbose: Verbose = "auto"):
+    def __init__(self, epochs: int, batches: int | None, sequences: int | None, verbose: Verbose = "auto"):
         self.epochs, self.batches, self.sequences = epochs, batches, sequences
         on_terminal = sys.stderr.isatty()
         self.lines = verbose == 2 or (verbose in ("auto", 1) and not on_terminal)
@@ -45,6 +47,7 @@ class Progress(Callback):
 
     def on_epoch_begin(self, epoch: int) -> None:
         """Begin a bar."""
+        self._done = self.batches or 0
         self.began = time.perf_counter()
         if self.bar:
             from rich.console import Console
@@ -54,30 +57,34 @@ class Progress(Callback):
                 TextColumn("epoch {task.fields[epoch]}"),
                 BarColumn(),
                 TextColumn("{task.fields[figures]}"),
-                TextColumn("{task.fields[speed]:,.0f} sequences/s"),
+                TextColumn("{task.fields[speed]}"),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
             )
             self._task = self._live.add_task(
-                "", total=self.batches, epoch=f"{epoch + 1}/{self.epochs}", figures="", speed=0.0
+                "", total=self.batches, epoch=f"{epoch + 1}/{self.epochs}", figures="", speed=""
             )
             self._live.start()
 
-    def _speed(self, batches: int) -> float:
-        return self.sequences * batches / self.batches / max(time.perf_counter() - self.began, 1e-9)
+    def _speed(self, batches: int) -> str:
+        seconds = max(time.perf_counter() - self.began, 1e-9)
+        if self.sequences is None or self.batches is None:
+            return f"{batches / seconds:,.1f} batches/s"
+        return f"{self.sequences * batches / self.batches / seconds:,.0f} sequences/s"
 
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
         """Move the bar on."""
+        self._done = batch + 1
         if self._live is not None:
             self._live.update(self._task, completed=batch + 1, figures=figures(logs), speed=self._speed(batch + 1))
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Finish the bar, or print a line."""
         if self._live is not None:
-            self._live.update(self._task, completed=self.batches, figures=figures(logs))
+            self._live.update(self._task, completed=self._done, total=self._done, figures=figures(logs))
             self.close()
         elif self.lines:
-            speed = f"{self._speed(self.batches):,.0f} sequences/s"
+            speed = self._speed(self._done)
             print(f"epoch {epoch + 1}/{self.epochs}  {figures(logs)}  {speed}", file=sys.stderr, flush=True)
 
     def close(self) -> None:

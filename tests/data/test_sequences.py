@@ -5,13 +5,50 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastlstm.data.sequences import SequenceSet
+from fastlstm.data.sequences import DataSet, Sequences, Targets
 from fastlstm.errors import DataError, OptionError, ShapeError
 from tests import strategies
 from tests.tolerances import assert_bitwise_equal
 
 STEPS = 6
 FORMS = ["array", "padded", "list"]
+
+
+class NoLoss:
+    """What a batch asks of a loss."""
+
+    by_sequence = own_lengths = False
+
+
+class Taken:
+    """A batch with the targets and weights of its one output."""
+
+    def __init__(self, batch, by_step):
+        [self.x] = batch.inputs
+        like = self.x if by_step or not self.x.steps else self.x.one_row_each(np.zeros((self.x.sequences, 1)))
+        self.y, self.weights = batch.target(0, like, NoLoss) if batch.data.targets else (None, None)
+
+
+class OneOfEach:
+    """A set with one input and one output, whose targets belong to steps or to sequences."""
+
+    def __init__(self, x, y=None, weights=None, lengths=None, *, ids, by_step, samples=False, who):
+        inputs = [Sequences(x, lengths, ids=ids, samples=samples, who=who)]
+        given = np.zeros(len(x)) if y is None and weights is not None else y
+        targets = [] if given is None else [Targets(given, weights, who=who)]
+        self.data, self.by_step = DataSet(inputs, targets, [0 if by_step else None] * len(targets)), by_step
+
+    def __len__(self):
+        return len(self.data)
+
+    def take(self, which, dtype=None):
+        return Taken(self.data.take(which, dtype), self.by_step)
+
+    def split(self, count):
+        parts = [OneOfEach.__new__(OneOfEach) for _ in range(2)]
+        for part, data in zip(parts, self.data.split(count), strict=True):
+            part.data, part.by_step = data, self.by_step
+        return parts
 
 
 def make_set(form, lengths, features, by_step, seed):
@@ -28,7 +65,7 @@ def make_set(form, lengths, features, by_step, seed):
             y = [row[:n] for row, n in zip(y, lengths, strict=True)]
             weights = [row[:n] for row, n in zip(weights, lengths, strict=True)]
     given = np.array(lengths) if form == "padded" else None
-    return SequenceSet(x, y, weights, given, ids=not features, by_step=by_step, who="test"), lengths
+    return OneOfEach(x, y, weights, given, ids=not features, by_step=by_step, who="test"), lengths
 
 
 @given(
@@ -56,7 +93,7 @@ def test_a_batch_holds_the_sequences_asked_for_with_their_targets_and_weights(fo
 
 
 def test_weights_by_sequence_reach_every_step():
-    data = SequenceSet(
+    data = OneOfEach(
         [np.zeros((2, 1)), np.zeros((3, 1))], [[0, 0], [0, 0, 0]], [7.0, 8.0], ids=False, by_step=True, who="test"
     )
     taken = data.take(np.array([0, 1]))
@@ -76,14 +113,14 @@ def test_splitting_keeps_everything_together():
 
 
 def test_targets_may_be_a_list_where_the_input_is_padded():
-    padded = SequenceSet(
+    padded = OneOfEach(
         np.zeros((2, 4, 1)), [[1, 2], [3, 4, 5]], None, np.array([2, 3]), ids=False, by_step=True, who="test"
     )
     assert padded.take(np.array([0, 1])).y.tolist() == [3, 1, 4, 2, 5]
 
 
 def test_without_time_a_row_is_a_sample():
-    data = SequenceSet(np.eye(3), [5, 6, 7], [1, 2, 3], ids=False, by_step=True, samples=True, who="test")
+    data = OneOfEach(np.eye(3), [5, 6, 7], [1, 2, 3], ids=False, by_step=True, samples=True, who="test")
     taken = data.take(np.array([2, 0]))
     assert not taken.x.steps
     assert taken.x.rows.tolist() == [[0, 0, 1], [1, 0, 0]]
@@ -111,7 +148,7 @@ def test_without_time_a_row_is_a_sample():
 )
 def test_what_does_not_fit_together_is_found_at_once(arguments, error, words):
     with pytest.raises(error, match=words):
-        SequenceSet(*arguments, ids=False, by_step=False, who="test")
+        OneOfEach(*arguments, ids=False, by_step=False, who="test")
 
 
 @pytest.mark.parametrize(
@@ -128,6 +165,6 @@ def test_what_does_not_fit_together_is_found_at_once(arguments, error, words):
     ],
 )
 def test_targets_and_weights_of_another_kind(by_step, y, weights, words):
-    data = SequenceSet(np.zeros((2, 3, 1)), y, weights, ids=False, by_step=by_step, who="test")
+    data = OneOfEach(np.zeros((2, 3, 1)), y, weights, ids=False, by_step=by_step, who="test")
     with pytest.raises(ShapeError, match=words):
         data.take(np.arange(2))

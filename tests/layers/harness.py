@@ -6,6 +6,7 @@ import numpy as np
 
 import fastlstm as fl
 from fastlstm.data.packed import pack
+from fastlstm.data.pairs import rows_in
 from fastlstm.layers import PassContext
 from tests import naive
 
@@ -96,7 +97,9 @@ def forward_backward(layer, sequences, dy, context=None):
     out: Any = form.unpack(y)
     out = [part.copy() for part in out] if isinstance(out, list) else out.copy()
     if y.steps:
-        rows = pack(dy, features=True, dtype=layer.dtype)[0].rows
+        given = pack(dy, features=True, dtype=layer.dtype)[0]
+        which = rows_in(given, y, "dy")  # sequences that became equally long may stand in another order
+        rows = given.rows if which is None else given.rows[which]
     else:
         rows = np.ascontiguousarray(packed_order(x, dy, layer.dtype)).copy()
     dx, gradients = layer.backward(rows, cache, context)

@@ -35,6 +35,17 @@ LAYERS = {
         fl.LSTM(9, projection=3, dtype=dtype, **STEPS),
         backward_layer=fl.SimpleRNN(5, bias_regularizer=0.1, go_backwards=True, dtype=dtype, **STEPS),
     ),
+    "Conv1D": lambda dtype: fl.Conv1D(
+        6,
+        3,
+        padding="causal",
+        dilation_rate=2,
+        activation="relu",
+        bias_initializer="random_normal",
+        kernel_regularizer=0.01,
+        bias_regularizer=fl.L2(0.02),
+        dtype=dtype,
+    ),
 }
 COPIES = {
     "copy": copy.copy,

@@ -30,6 +30,20 @@ def test_the_variance_follows_from_the_fans(family, form):
         assert beyond > 3, "normal values have tails"
 
 
+@pytest.mark.parametrize("family", FANS)
+def test_the_taps_of_a_convolution_count_among_the_fans(family):
+    filters, features, taps = 200, 60, 5
+    fans = {"glorot": (filters + features) * taps, "he": features * taps, "lecun": features * taps}
+    values = drawn(f"{family}_uniform", (filters, features, taps))
+    assert values.shape == (filters, features, taps)
+    assert abs(values.std() / np.sqrt(VARIANCE[family] / fans[family]) - 1) < 0.01
+
+
+def test_the_filters_of_a_convolution_are_orthonormal():
+    values = drawn("orthogonal", (10, 4, 5)).reshape(10, 20)
+    np.testing.assert_allclose(values @ values.T, np.eye(10), atol=1e-12)
+
+
 @pytest.mark.parametrize(("name", "deviation"), [("random_uniform", 0.05 / np.sqrt(3)), ("random_normal", 0.05)])
 def test_random_values_do_not_look_at_the_fans(name, deviation):
     for shape in ((ROWS, COLUMNS), (50, 2000)):

@@ -71,6 +71,11 @@ CHAINS = {
     "LastStep": lambda: Chain(fl.LastStep()),
     "GlobalAveragePooling1D": lambda: Chain(fl.GlobalAveragePooling1D()),
     "GlobalMaxPooling1D": lambda: Chain(fl.GlobalMaxPooling1D()),
+    "Conv1D": lambda: Chain(fl.Conv1D(20, 2, activation="tanh")),
+    "Conv1D with strides": lambda: Chain(fl.Conv1D(20, 3, strides=2, padding="same")),
+    "Conv1D after Conv1D": lambda: Chain(fl.Conv1D(20, 3, padding="causal"), fl.Conv1D(6, 2, activation="relu")),
+    "MaxPooling1D": lambda: Chain(fl.MaxPooling1D(2)),
+    "AveragePooling1D": lambda: Chain(fl.AveragePooling1D(3, strides=1, padding="same")),
     "several": lambda: Chain(
         fl.Embedding(VOCABULARY, 4), fl.LSTM(9, **STEPS), fl.Dropout(0.3), fl.Dense(3, "tanh"), fl.GlobalMaxPooling1D()
     ),

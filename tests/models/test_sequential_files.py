@@ -28,7 +28,10 @@ def test_the_same_model_comes_back_and_trains_on(rng, tmp_path, dtype):
     x, y = rng.integers(0, 11, (12, 7)), rng.integers(0, 2, 12)
     model = everything(dtype)
     model.compile(
-        fl.optimizers.AdamW(0.01, clipnorm=1.0), "sparse_categorical_crossentropy", ["accuracy"], ["accuracy"]
+        fl.optimizers.AdamW(0.01, clipnorm=1.0),
+        "sparse_categorical_crossentropy",
+        ["accuracy"],
+        weighted_metrics=["accuracy"],
     )
     model.fit(x, y, verbose=0)
     model.save(tmp_path / "m.safetensors")

@@ -31,6 +31,7 @@ from tests.naive.plain_lstm import (
     random_sequences,
     random_weights,
 )
+from tests.naive.sliding import conv1d, conv1d_backward, pool, pool_backward, windows
 from tests.naive.spec import Spec
 
 __all__ = [
@@ -41,6 +42,8 @@ __all__ = [
     "Weights",
     "activate",
     "average_pool",
+    "conv1d",
+    "conv1d_backward",
     "dense",
     "dense_backward",
     "embedding",
@@ -52,7 +55,10 @@ __all__ = [
     "lstm_step",
     "lstm_steps",
     "max_pool",
+    "pool",
+    "pool_backward",
     "random_sequences",
     "random_weights",
     "softmax",
+    "windows",
 ]

@@ -69,7 +69,7 @@ def test_the_speed_counts_sequences(monkeypatch):
     clock = iter([10.0, 12.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     progress.on_epoch_begin(0)
-    assert progress._speed(2) == 25.0
+    assert progress._speed(2) == "25 sequences/s"
 
 
 def test_figures_are_short():
