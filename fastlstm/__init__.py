@@ -45,6 +45,7 @@ from .layers import (
     SpatialDropout1D,
     Stream,
     Subtract,
+    TimeDistributed,
 )
 from .layers.registry import register
 from .threads import get_num_threads, set_num_threads
@@ -110,6 +111,7 @@ __all__ = [
     "SpatialDropout1D",
     "Stream",
     "Subtract",
+    "TimeDistributed",
     "__version__",
     "callbacks",
     "decode",
@@ -128,9 +130,9 @@ __all__ = [
 _LATER = {  # imported when first asked for: a service that only runs a layer starts without them
     "Callback": ".training.callbacks",
     "LanguageModel": ".models.language_model",
+    "Model": ".models.model",
     "Loss": ".training.losses",
     "Metric": ".training.metrics",
-    "Model": ".models.model",
     "Sequential": ".models.sequential",
     "load": ".models.loading",
     "decode": ".decode",

@@ -22,6 +22,7 @@ from .several import SeveralInputs
 from .simple_rnn import RNNState, SimpleRNN
 from .stream import Stream
 from .symbol import Input, Symbol
+from .time_distributed import TimeDistributed
 
 __all__ = [
     "ELU",
@@ -69,4 +70,5 @@ __all__ = [
     "Stream",
     "Subtract",
     "Symbol",
+    "TimeDistributed",
 ]

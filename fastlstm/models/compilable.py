@@ -75,6 +75,7 @@ class Compilable(Structure):
             A name that is not known.
         """
         self._compiled = compile_for(self.output_names, optimizer, loss, metrics, loss_weights, weighted_metrics)
+        self._trainable_then = self._frozen
 
     @property
     def optimizer(self) -> optimizers.Optimizer | None:
@@ -95,6 +96,20 @@ class Compilable(Structure):
         tasks = [] if self._compiled is None else self._compiled.tasks
         plain = [metric for task in tasks for metric in task.plain]
         return plain + [metric for task in tasks for metric in task.weighted]
+
+    @property
+    def _frozen(self) -> set[str]:
+        return {str(layer.name) for layer in self.layers if not layer.trainable}
+
+    def _need_to_train(self, what: str) -> Compiled:
+        """Return what the model was compiled with; raise OptionError if other layers are trainable since."""
+        compiled = self._need_compiled(what)
+        if changed := sorted(self._frozen ^ self._trainable_then):
+            raise OptionError(
+                f"{what}: trainable of {', '.join(changed)} was changed after compile; call compile again, with a new "
+                "optimizer, so that it moves other parameters"
+            )
+        return compiled
 
     def _need_compiled(self, what: str) -> Compiled:
         if self._compiled is None:

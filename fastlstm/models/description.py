@@ -45,19 +45,19 @@ def describe_symbol(symbol: Symbol, name: str) -> dict[str, Any]:
     return {"name": name, "features": spec.features, "steps": spec.steps, "ids": spec.ids}
 
 
-def make_input(described: Mapping[str, Any]) -> Symbol:
+def make_input(description: Mapping[str, Any]) -> Symbol:
     """Return a new input."""
-    if described["ids"]:
-        return Input((None,), name=described["name"])
-    features = described["features"]
-    return Input((None, features) if described["steps"] else (features,), name=described["name"])
+    if description["ids"]:
+        return Input((None,), name=description["name"])
+    features = description["features"]
+    return Input((None, features) if description["steps"] else (features,), name=description["name"])
 
 
 def describe_compiled(compiled: Compiled) -> dict[str, Any] | None:
     """Return the keyword arguments of a `compile`; None, with a warning, where no other program could make them."""
     tasks, optimizer = compiled.tasks, compiled.optimizer
     try:
-        described: dict[str, Any] = {
+        description: dict[str, Any] = {
             "optimizer": _named(optimizer, "optimizer", type(optimizer).__name__.lower(), optimizers.known(optimizer)),
             "loss": [_named(task.loss, "loss", task.loss.name, losses.known(task.loss)) for task in tasks],
             "metrics": [[*map(metrics.describe, task.plain)] for task in tasks],
@@ -70,10 +70,10 @@ def describe_compiled(compiled: Compiled) -> dict[str, Any] | None:
         )
         return None
     if len(tasks) == 1:  # as before there were models of several outputs
-        described |= {word: described[word][0] for word in ("loss", "metrics", "weighted_metrics")}
+        description |= {word: description[word][0] for word in ("loss", "metrics", "weighted_metrics")}
     if any(task.weight != 1.0 for task in tasks):
-        described["loss_weights"] = [task.weight for task in tasks]
-    return described
+        description["loss_weights"] = [task.weight for task in tasks]
+    return description
 
 
 def _named(thing: Any, what: str, name: str, known: bool) -> list[Any]:

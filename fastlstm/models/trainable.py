@@ -105,7 +105,7 @@ class Trainable(Saved):
         rows = 32 if batch_size is None else batch_size
         validating = validation_steps, validation_batch_size, validation_freq
         plan = Plan(rows, epochs, initial_epoch, shuffle, class_weight, steps_per_epoch, *validating)
-        compiled = self._need_compiled("fit")
+        compiled = self._need_to_train("fit")
         held: Any = None
         feed: Feed
         if is_iterable_of_batches(x, y):
@@ -175,7 +175,7 @@ class Trainable(Saved):
         lengths: Any = None,
     ) -> Any:
         """Take one optimizer step on a batch; return its loss and metrics from before the step, as `evaluate` does."""
-        compiled = self._need_compiled("train_on_batch")
+        compiled = self._need_to_train("train_on_batch")
         data = self._set("train_on_batch", x, y, sample_weight, lengths, targets=True)
         self._prepare(data)
         graph = self._graph_for(data)

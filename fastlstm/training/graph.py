@@ -146,8 +146,8 @@ class Graph:
         return steps
 
     def readers(self, symbol: Symbol) -> list[Layer]:
-        """Return the layers that read a symbol."""
-        return [node.layer for node in self.nodes if symbol in node.inputs]
+        """Return the layers that a symbol is the first input of: not those that begin with it as a state."""
+        return [node.layer for node in self.nodes if node.inputs[0] is symbol]
 
     @property
     def params(self) -> list[NDArray[Any]]:

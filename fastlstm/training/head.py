@@ -148,12 +148,12 @@ class Head:
         loss, context = 0.0, PassContext()
         if self.by_rows:
             assert self.layer is not None
-            for rows, share, own, part in self._blocks(x, target, weights, self._counting(target, weights)):
+            target = self._checked(x, target)
+            for rows, share, own, part in self._blocks(x, target, weights):
                 y, _ = self.layer.forward(rows, context, linear=True)  # type: ignore[call-arg]
-                own = self.loss.check_targets(own, y.rows)
                 self._look(y.rows, own, part)
                 loss += share * self.loss.value(y.rows, own, part, self.fused)
-            self._note(loss, x.total)
+            self._note(loss, self._rows_of(x, target))
             return loss
         y = x if self.layer is None else self.layer.forward(x, context, linear=True)[0]  # type: ignore[call-arg]
         given = y if self.loss.by_sequence else y.rows
@@ -207,13 +207,13 @@ class Head:
     ) -> tuple[float, NDArray[Any] | None]:
         layer, scale, total = self.layer, self.output.weight, x.total
         assert isinstance(layer, Dense)
+        target = self._checked(x, target)
         counting = self._counting(target, weights)
         whole = x.rows
         dx: NDArray[Any] | None = None
         loss, gradients = 0.0, None
         for rows, share, own, part in self._blocks(x, target, weights, counting):
             y, cache = layer.forward(rows, context, linear=True)
-            own = self.loss.check_targets(own, y.rows)
             self._look(y.rows, own, part)
             if share != 1.0:  # the loss divides by the block's rows
                 part = np.full(len(y.rows), share) if part is None else part * share
@@ -232,7 +232,7 @@ class Head:
             which = slice(done, done + len(back)) if counting is None else counting[done : done + len(back)]
             dx[which] = back
             done += len(back)
-        self._note(loss, total)
+        self._note(loss, self._rows_of(x, target))
         if scale == 0.0:
             return 0.0, None
         if gradients is None:  # no row counts
@@ -240,31 +240,49 @@ class Head:
         found.add(layer, gradients)
         return scale * loss, dx
 
-    def _counting(self, target: Any, weights: Weights) -> NDArray[np.int64] | None:
-        """Return the rows that count, where others need not be computed; None: all."""
-        which = self.loss.kept(target)
-        if weights is not None and not self.output.plain:
-            which = weights != 0.0 if which is None else which & (weights != 0.0)
-        return None if which is None or which.all() else np.flatnonzero(which)
+    def _checked(self, x: Packed, target: Any) -> Any:
+        """Return targets as the loss computes with them, for a last Dense layer."""
+        assert self.layer is not None
+        zeros = np.broadcast_to(self.layer.dtype.type(0), (x.total, self.layer.features_out))
+        return self.loss.check_targets(target, zeros)
+
+    def _rows_of(self, x: Packed, target: Any) -> int:
+        """Return how many rows the loss divides by."""
+        ignored = self.loss.ignored(target)
+        return x.total if ignored is None else max(x.total - int(ignored.sum()), 1)
+
+    def _counting(self, target: Any, weights: Weights, every: bool = False) -> NDArray[np.int64] | None:
+        """Return the rows that count, where others need not be computed; None: all.
+
+        Without sample weights a metric counts rows of weight 0, too, and so it does with `every`.
+        """
+        ignored = self.loss.ignored(target)
+        counts = None if ignored is None else ~ignored
+        if weights is not None and not every and not self.output.plain and not weights.all():
+            counts = weights != 0 if counts is None else counts & (weights != 0)
+        return None if counts is None or counts.all() else np.flatnonzero(counts)
 
     def _blocks(
-        self, x: Packed, target: Any, weights: Weights, counting: NDArray[np.int64] | None
+        self, x: Packed, target: Any, weights: Weights, counting: NDArray[np.int64] | None = None
     ) -> Iterator[tuple[Packed, float, Any, Weights]]:
-        """Yield blocks of the counting rows, their share of those that are not ignored, their targets and weights."""
-        layer, kept, rows = self.layer, self.loss.kept(target), x.rows
-        total = x.total if kept is None else int(kept.sum())
+        """Yield blocks of rows, their share of the rows that the loss divides by, and their targets and weights."""
+        layer, total = self.layer, x.total
+        assert layer is not None
+        if counting is None:
+            counting = self._counting(target, weights, every=True)
+        divisor, rows = self._rows_of(x, target), x.rows
         if counting is not None:
             rows, target = rows[counting], target[counting]
             weights = None if weights is None else weights[counting]
         count = len(rows)
-        size = max(_LEAST_ROWS, _BLOCK_BYTES // (layer.features_out * layer.dtype.itemsize))  # type: ignore[union-attr]
-        if count == x.total and count <= size:
+        size = max(_LEAST_ROWS, _BLOCK_BYTES // (layer.features_out * layer.dtype.itemsize))
+        if count == total and count <= size:
             yield x.with_rows(rows), 1.0, target, weights
             return
         for first in range(0, count, size):
             part = slice(first, min(first + size, count))
             block = Packed(rows[part], np.array([part.stop - first]), steps=False)
-            yield block, (part.stop - first) / total, target[part], None if weights is None else weights[part]
+            yield block, (part.stop - first) / divisor, target[part], None if weights is None else weights[part]
 
     def _look_at(self, y: Packed, target: Any, weights: Weights) -> None:
         """Show the metrics the output of a whole batch."""

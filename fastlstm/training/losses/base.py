@@ -145,10 +145,6 @@ class Loss:
 
     # --- what training calls --------------------------------------------------------------------------------------
 
-    def kept(self, target: Rows) -> NDArray[np.bool_] | None:
-        """Return which rows of targets, as they come, are not to be ignored (M,); None where all count."""
-        return None
-
     def ignored(self, target: Rows) -> NDArray[np.bool_] | None:
         """Return which rows of checked targets count nothing (M,); None where all count."""
         return None

@@ -85,10 +85,6 @@ class SparseCategoricalCrossentropy(_Crossentropy):
         """Return targets as int64 class numbers, -1 where they are ignored; see `Loss.check_targets`."""
         return class_numbers(self.name, target, output, self.ignore_class)
 
-    def kept(self, target: Rows) -> NDArray[np.bool_] | None:
-        """Return which rows of targets, as they come, are not to be ignored (M,); None where all count."""
-        return None if self.ignore_class is None else target.reshape(len(target), -1)[:, 0] != self.ignore_class
-
     def ignored(self, target: Rows) -> NDArray[np.bool_] | None:
         """Return which rows count nothing (M,); None where all count."""
         return None if self.ignore_class is None else target < 0
