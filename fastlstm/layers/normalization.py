@@ -85,17 +85,17 @@ class _Normalization(Layer):
         return next((len(value) for value in tensors.values() if value.ndim == 1), 0)
 
     def _weight(self) -> NDArray[Any]:
-        return self.params["weight"] if self.scale else np.ones(self.features_in, self.dtype)
+        return self.arrays["weight"] if self.scale else np.ones(self.features_in, self.dtype)
 
     def _bias(self) -> NDArray[Any]:
-        return self.params["bias"] if self.center else np.zeros(self.features_in, self.dtype)
+        return self.arrays["bias"] if self.center else np.zeros(self.features_in, self.dtype)
 
     def _gradients(self, sums: NDArray[np.float64], frame: Frame) -> Gradients:
         """Return the gradients that are wanted, of ``sums`` (2, F): that of the weight, that of the bias."""
         return {
             name: _assigned(frame.take(name, sums[place].shape, self.dtype), sums[place])
             for place, name in enumerate(("weight", "bias"))
-            if name in self.params
+            if name in self.arrays
         }
 
 
@@ -192,7 +192,7 @@ class LayerNormalization(_Normalization):
         x, stats, frame = cache
         dx = np.ascontiguousarray(dy)
         sums = frame.take("sums", (2, x.shape[1]), np.float64)
-        if self.params:
+        if self.arrays:
             _over_features(norm.layer_norm_sums, dx, x, stats, sums, like=x)
         _over_rows(norm.layer_norm_backward, dx, x, self._weight(), stats, self._about_mean, like=x)
         context.workspace.release(self, frame)

@@ -38,7 +38,7 @@ def check_layer(layer: Layer, shapes: Any, lengths: Any, seed: int, tolerance: f
     if not double.built:
         features = tuple(_features(layer, one) for one in given)
         double.build(features if layer.takes_several else features[0], rng)
-        for array in double.params.values():
+        for array in double.arrays.values():
             array += _NOISE * rng.standard_normal(array.shape)
     double.changed()
     _check_dtype(layer, double, given, own, np.random.default_rng(seed))
@@ -97,7 +97,7 @@ class _Check:
     def arrays(self) -> Arrays:
         """Return what the loss depends on, by name."""
         rows = {f"input {place}": one.rows for place, one in enumerate(self.inputs) if one.rows.dtype.kind == "f"}
-        return rows | {f"parameter {name}": array for name, array in self.layer.params.items()}
+        return rows | {f"parameter {name}": array for name, array in self.layer.arrays.items()}
 
     def back(self, inputs: Inputs, dys: Sequence[NDArray[Any] | None], cache: Any, context: PassContext) -> Arrays:
         """Return copies of the gradients that the layer gives, checked, by the names of `arrays`."""
@@ -112,12 +112,12 @@ class _Check:
         for place, (x, dx) in enumerate(zip(inputs, dxs, strict=True)):
             if x.rows.dtype.kind == "f":
                 found[f"input {place}"] = self._checked(f"input {place}", dx, x.rows.shape)
-        if gradients.keys() != self.layer.params.keys():
+        if gradients.keys() != self.layer.arrays.keys():
             raise ContractError(
                 f"{kind}: backward returned gradients of {sorted(gradients)}; expected those of the parameters, "
-                f"{sorted(self.layer.params)}"
+                f"{sorted(self.layer.arrays)}"
             )
-        for name, param in self.layer.params.items():
+        for name, param in self.layer.arrays.items():
             found[f"parameter {name}"] = self._checked(f"parameter {name}", gradients[name], param.shape)
         return found
 
@@ -244,18 +244,22 @@ def _in_double(layer: Layer) -> Layer:
 
     for one in _layers_in(double):
         one.dtype = np.dtype(np.float64)
-        one.params = {name: double_of(array) for name, array in one.params.items()}
+        one.arrays = {name: double_of(array) for name, array in one.arrays.items()}
         one.buffers = {name: double_of(array) for name, array in one.buffers.items()}
     for one in _layers_in(double):
         one.changed()
     return double
 
 
-def _layers_in(layer: Layer) -> Iterator[Layer]:
-    """Yield the layer and those that its attributes hold, in lists and dicts, too."""
+def _layers_in(layer: Layer, known: set[int] | None = None) -> Iterator[Layer]:
+    """Yield the layer and those that its attributes hold, in lists and dicts, too; each once."""
+    known = set() if known is None else known
+    if id(layer) in known:
+        return
+    known.add(id(layer))
     yield layer
     for value in vars(layer).values():
         held = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
         for one in held:
             if isinstance(one, Layer):
-                yield from _layers_in(one)
+                yield from _layers_in(one, known)
