@@ -27,6 +27,7 @@ TITLES = {
     "ragged": "Ragged batches, training",
     "language_model": "Training a language model: one step, Adam and clipping included",
     "generation": "Generating text: one sequence, drawn by top-k",
+    "ctc_loss": "CTC loss and its gradient, from logits",
     "startup": "Start-up: a fresh process to its first result",
     "sampling": "Drawing one id a row",
     "beam": "Beam search, logits at hand",

@@ -4,12 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .layers import (
+    CRF,
     ELU,
     GRU,
     L2,
     LSTM,
     Activation,
     Add,
+    AdditiveAttention,
+    Attention,
     Average,
     AveragePooling1D,
     BatchNormalization,
@@ -52,6 +55,7 @@ from .threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from . import decode, errors, testing
+    from .models.crf_decode import decode_tags
     from .models.language_model import LanguageModel
     from .models.loading import load
     from .models.model import Model
@@ -64,12 +68,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CRF",
     "ELU",
     "GRU",
     "L2",
     "LSTM",
     "Activation",
     "Add",
+    "AdditiveAttention",
+    "Attention",
     "Average",
     "AveragePooling1D",
     "BatchNormalization",
@@ -115,6 +122,7 @@ __all__ = [
     "__version__",
     "callbacks",
     "decode",
+    "decode_tags",
     "errors",
     "get_num_threads",
     "load",
@@ -131,6 +139,7 @@ _LATER = {  # imported when first asked for: a service that only runs a layer st
     "Callback": ".training.callbacks",
     "LanguageModel": ".models.language_model",
     "Model": ".models.model",
+    "decode_tags": ".models.crf_decode",
     "Loss": ".training.losses",
     "Metric": ".training.metrics",
     "Sequential": ".models.sequential",

@@ -39,3 +39,8 @@ def test_search_with_rules():
 
 def test_last_token():
     assert float(re.search(r"100 steps back: ([\d.]+)", run("last_token.py"))[1]) >= 0.99
+
+
+def test_dates():
+    out = run("dates.py", 1)
+    assert re.search(r"'.+' -> [-0-9]+\nexact: [\d.]+% of \d+", out)

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ShapeError
+from .lengths import longest_first
 from .packed import Packed, places
 
-__all__ = ["align", "align_back", "check_partners", "places_in", "rows_in", "steps_of_rows"]
+__all__ = ["align", "align_back", "check_partners", "places_in", "rows_in", "select", "steps_of_rows"]
 
 
 def check_partners(x: Packed, like: Packed, who: str) -> None:
@@ -133,3 +134,23 @@ def steps_of_rows(
     sequence, step = places(like)
     rows = given[which[sequence], step if starts is None else step + starts[sequence]]
     return rows
+
+
+def select(x: Packed, which: NDArray[np.int64]) -> Packed:
+    """Return a batch of some of the sequences of `x`, by their numbers in the user's order, each perhaps many times.
+
+    Examples
+    --------
+    >>> from fastlstm.data.packed import pack
+    >>> x, form = pack([[1], [2, 3]], features=False)
+    >>> form.unpack(select(x, np.array([1, 0, 1])))
+    [array([2, 3]), array([1]), array([2, 3])]
+    """
+    place = np.empty(x.sequences, np.int64)
+    place[np.arange(x.sequences) if x.order is None else x.order] = np.arange(x.sequences)
+    if not x.steps:
+        return Packed(x.rows[place[which]], np.array([len(which)]), steps=False)
+    order, batch_sizes = longest_first(x.lengths[place[which]])
+    chosen = Packed(np.empty(0), batch_sizes, order)
+    sequence, step = places(chosen)
+    return chosen.with_rows(x.rows[x.offsets[step] + place[which[sequence]]])

@@ -1,6 +1,6 @@
 """Sets of sequences, with targets and weights, as users pass them; batches are taken from them by number."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError, OptionError, ShapeError
+from .labels import Labels, pack_labels
+from .masking import lengths_of_mask, rolled
 from .numbers import as_numbers
 from .packed import BatchFormat, BatchLike, Packed, is_ragged, pack
 from .pairs import steps_of_rows
@@ -100,6 +102,21 @@ class Sequences:
                     f"expected 1 to {given.shape[1]}, the steps of {self.word}"
                 )
 
+    def mask(self, true_steps: Callable[[NDArray[Any]], NDArray[np.bool_]]) -> None:
+        """Take the steps of an array that a layer says are none for padding: before a sequence's true ones, or after.
+
+        Raises
+        ------
+        DataError
+            A masked step stands between true ones, or a sequence has no true one.
+        """
+        given = self.given
+        if self.lengths is not None or isinstance(given, list) or given.ndim != (2 if self.ids else 3):
+            return
+        mask = true_steps(given)
+        if not mask.all():
+            self.lengths, self.starts = lengths_of_mask(mask, f"{self.who}: {self.word}")
+
     def __len__(self) -> int:
         return len(self.given)
 
@@ -143,7 +160,7 @@ class Sequences:
             steps = not (self.samples and given.ndim == 2)
             own = None if lengths is None else lengths[which]
             if self.starts is not None:
-                some = _from_start(some, self.starts[which])
+                some = rolled(some, self.starts[which])
         return pack(
             some,
             own,
@@ -152,13 +169,6 @@ class Sequences:
             who=f"{self.who}: {self.word}",
             steps=steps,
         )[0]
-
-
-def _from_start(padded: NDArray[Any], starts: Numbers) -> NDArray[Any]:
-    """Return padded sequences (N, T, ...) moved so that each begins at step 0."""
-    step = (np.arange(padded.shape[1]) + starts[:, None]) % padded.shape[1]
-    moved: NDArray[Any] = padded[np.arange(len(padded))[:, None], step]
-    return moved
 
 
 class Targets:
@@ -197,8 +207,13 @@ class Targets:
         return Targets(self.given[which], _part(self.weights, which), who=self.who, word=self.word)
 
     def take(
-        self, which: Numbers, like: Packed, starts: Numbers | None = None, by_sequence: bool = False
-    ) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
+        self,
+        which: Numbers,
+        like: Packed,
+        starts: Numbers | None = None,
+        by_sequence: bool = False,
+        own_lengths: bool = False,
+    ) -> tuple[Any, NDArray[np.float64] | None]:
         """Return a target for each row of an output, and what it counts (None: 1).
 
         Parameters
@@ -211,14 +226,22 @@ class Targets:
             First true step of each sequence of the set, where it is padded.
         by_sequence : bool
             Whether a weight belongs to a sequence though targets belong to steps.
+        own_lengths : bool
+            Whether targets are `Labels`, as many for each sequence as there are.
 
         Raises
         ------
         ShapeError
             Not one for each row.
         """
+        if own_lengths:
+            return self._labels(which, like), self._weights(which, like, None, True)
         starts = None if starts is None else starts[which]
         return self._targets(which, like, starts), self._weights(which, like, starts, by_sequence)
+
+    def _labels(self, which: Numbers, like: Packed) -> Labels:
+        given = [self.given[n] for n in which] if isinstance(self.given, list) else self.given[which]
+        return pack_labels(given, like.order, like.sequences, f"{self.who}: {self.word}", numbers=which)
 
     def _targets(self, which: Numbers, like: Packed, starts: Numbers | None) -> NDArray[Any]:
         given = self.given
@@ -277,7 +300,10 @@ class Batch:
 
     def target(self, place: int, like: Packed, loss: Any) -> tuple[Any, NDArray[np.float64] | None]:
         """Return the targets of an output as its loss wants them, and their weights (None: all 1)."""
-        y, weights = self.data.targets[place].take(self.which, like, self.data.starts[place], loss.by_sequence)
+        own_lengths = loss.by_sequence and loss.own_lengths
+        y, weights = self.data.targets[place].take(
+            self.which, like, self.data.starts[place], loss.by_sequence, own_lengths
+        )
         if self.class_weight is None:
             return y, weights
         columns = y.reshape(len(y), -1)

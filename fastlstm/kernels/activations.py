@@ -34,6 +34,7 @@ __all__ = [
     "Activation",
     "constants_of",
     "exp2_minus_1",
+    "exp_in_parts",
     "exp_of",
     "exp_parts",
     "expm1_twice",
@@ -111,6 +112,16 @@ def exp_parts(x: Lane) -> tuple[Lane, Lane]:
     shifted = x.fma(constants.log2e, constants.shift)
     n = shifted - constants.shift
     return _parts(shifted, x.fma(constants.log2e_rest, x.fma(constants.log2e, -n)))
+
+
+def exp_in_parts(x: Lane, lowest: float) -> tuple[Lane, Lane]:
+    """Return ``(m, e)`` with ``exp(x) = m * 2**e``, e whole; `x` counts as `lowest` where it is below that."""
+    constants = constants_of(x)
+    x = x.at_least(lowest)
+    shifted = x.fma(constants.log2e, constants.shift)
+    e = shifted - constants.shift
+    p, _ = _parts(shifted, x.fma(constants.log2e_rest, x.fma(constants.log2e, -e)))
+    return p + 1.0, e
 
 
 def _exp2_parts(t: Lane) -> tuple[Lane, Lane]:

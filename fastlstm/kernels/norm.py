@@ -27,6 +27,9 @@ __all__ = [
 _BLOCK = 32
 """Registers whose values are added up before the float64 total takes them."""
 
+_ROWS = 16
+"""Rows whose values are added up in a register before the float64 totals take them."""
+
 
 @jit_inner
 def _moments(z, row, features, about):
@@ -143,91 +146,175 @@ def layer_norm_backward(dy, x, weight, stats, about_mean, begin, end):
             store_n(d, row + last, inverse * fma(n, slope, g - mean), rest)
 
 
+@jit_inner
+def _take(a, i, count):
+    """Return ``a[i:i + count]`` as a register: `count` is its lanes, or fewer where columns end."""
+    return load(a, i) if count == lanes_of(a) else load_n(a, i, count)
+
+
+@jit_inner
+def _put(a, i, v, count):
+    """Write the first `count` lanes, as `_take` reads them."""
+    if count == lanes_of(a):
+        store(a, i, v)
+    else:
+        store_n(a, i, v, count)
+
+
+@jit_inner
+def _clear(sums, begin, end):
+    """Make the columns of both sums 0."""
+    for c in range(begin, end):
+        sums[0, c] = 0.0
+        sums[1, c] = 0.0
+
+
+@jit_inner
+def _add(sums, part, begin, end):
+    """Add the columns of what a block of rows gave, both sums of it."""
+    for c in range(begin, end):
+        sums[0, c] += part[0, c]
+        sums[1, c] += part[1, c]
+
+
 @jit
-def layer_norm_sums(dy, x, stats, sums, begin, end):
+def layer_norm_sums(dy, x, stats, part, sums, begin, end):
     """Write the gradients of the weight and of the bias: ``sum(dy * n)`` and ``sum(dy)`` over the rows.
 
     dy     (M, F)  float, in
     x      (M, F)  float, in
     stats  (M, 3)  float, in: as layer_norm wrote them
+    part   (2, F)  float, scratch: columns begin to end - 1
     sums   (2, F)  float64, out: columns begin to end - 1
     """
-    for c in range(begin, end):
-        sums[0, c] = 0.0
-        sums[1, c] = 0.0
-    for m in range(len(x)):
-        guess = stats[m, 0]
-        shift = stats[m, 1]
-        inverse = stats[m, 2]
-        for c in range(begin, end):
-            sums[0, c] += dy[m, c] * (((x[m, c] - guess) - shift) * inverse)
-            sums[1, c] += dy[m, c]
+    rows, features = x.shape
+    width = lanes_of(x)
+    z = x.reshape(-1)
+    d = dy.reshape(-1)
+    out = part.reshape(-1)
+    _clear(sums, begin, end)
+    for block in range(0, rows, _ROWS):
+        for c in range(begin, end, width):
+            count = min(width, end - c)
+            along = splat(z, 0.0)
+            total = splat(z, 0.0)
+            for m in range(block, min(block + _ROWS, rows)):
+                g = _take(d, m * features + c, count)
+                n = (_take(z, m * features + c, count) - splat(z, stats[m, 0])) - splat(z, stats[m, 1])
+                along = fma(g, n * splat(z, stats[m, 2]), along)
+                total = total + g
+            _put(out, c, along, count)
+            _put(out, features + c, total, count)
+        _add(sums, part, begin, end)
 
 
 @jit
-def batch_moments(x, about, sums, begin, end):
-    """Write the sums of ``x - about`` and of its square over the rows.
+def batch_moments(x, guess, part, sums, begin, end):
+    """Write the sums of ``x - guess`` and of its square over the rows.
 
     x      (M, F)  float, in
-    about  (F,)    float64, in
+    guess  (F,)    float, in
+    part   (2, F)  float, scratch: columns begin to end - 1
     sums   (2, F)  float64, out: columns begin to end - 1
     """
-    for c in range(begin, end):
-        sums[0, c] = 0.0
-        sums[1, c] = 0.0
-    for m in range(len(x)):
-        for c in range(begin, end):
-            d = x[m, c] - about[c]
-            sums[0, c] += d
-            sums[1, c] += d * d
+    rows, features = x.shape
+    width = lanes_of(x)
+    z = x.reshape(-1)
+    out = part.reshape(-1)
+    _clear(sums, begin, end)
+    for block in range(0, rows, _ROWS):
+        for c in range(begin, end, width):
+            count = min(width, end - c)
+            origin = _take(guess, c, count)
+            first = splat(z, 0.0)
+            second = splat(z, 0.0)
+            for m in range(block, min(block + _ROWS, rows)):
+                d = _take(z, m * features + c, count) - origin
+                first = first + d
+                second = fma(d, d, second)
+            _put(out, c, first, count)
+            _put(out, features + c, second, count)
+        _add(sums, part, begin, end)
 
 
 @jit
-def batch_norm(x, mean, factor, bias, y, begin, end):
+def batch_norm(x, stats, factor, bias, y, begin, end):
     """Write ``(x - mean) * factor + bias``, with a mean, a factor and a bias for each feature.
 
     x       (M, F)  float, in
-    mean    (F,)    float64, in
-    factor  (F,)    float64, in: weight / sqrt(variance + epsilon)
-    bias    (F,)    float64, in
+    stats   (3, F)  float, in: a guess of the mean, what the mean is above it, 1 / sqrt(variance + epsilon)
+    factor  (F,)    float, in: weight / sqrt(variance + epsilon)
+    bias    (F,)    float, in
     y       (M, F)  float, out: rows begin to end - 1
     """
+    features = x.shape[1]
+    width = lanes_of(x)
+    z = x.reshape(-1)
+    out = y.reshape(-1)
+    of = stats.reshape(-1)
     for m in range(begin, end):
-        for c in range(x.shape[1]):
-            y[m, c] = (x[m, c] - mean[c]) * factor[c] + bias[c]
+        for c in range(0, features, width):
+            count = min(width, features - c)
+            d = (_take(z, m * features + c, count) - _take(of, c, count)) - _take(of, features + c, count)
+            _put(out, m * features + c, fma(d, _take(factor, c, count), _take(bias, c, count)), count)
 
 
 @jit
-def batch_norm_sums(dy, x, mean, inverse, sums, begin, end):
-    """Write the gradients of the weight and of the bias: ``sum(dy * n)``, ``sum(dy)``; ``n = (x - mean) * inverse``.
+def batch_norm_sums(dy, x, stats, part, sums, begin, end):
+    """Write the gradients of the weight and of the bias: ``sum(dy * n)`` and ``sum(dy)`` over the rows.
 
-    dy       (M, F)  float, in
-    x        (M, F)  float, in
-    mean     (F,)    float64, in
-    inverse  (F,)    float64, in: 1 / sqrt(variance + epsilon)
-    sums     (2, F)  float64, out: columns begin to end - 1
+    dy     (M, F)  float, in
+    x      (M, F)  float, in
+    stats  (3, F)  float, in: as batch_norm had them; ``n = (x - mean) / sqrt(variance + epsilon)``
+    part   (2, F)  float, scratch: columns begin to end - 1
+    sums   (2, F)  float64, out: columns begin to end - 1
     """
-    for c in range(begin, end):
-        sums[0, c] = 0.0
-        sums[1, c] = 0.0
-    for m in range(len(x)):
-        for c in range(begin, end):
-            sums[0, c] += dy[m, c] * ((x[m, c] - mean[c]) * inverse[c])
-            sums[1, c] += dy[m, c]
+    rows, features = x.shape
+    width = lanes_of(x)
+    z = x.reshape(-1)
+    d = dy.reshape(-1)
+    of = stats.reshape(-1)
+    out = part.reshape(-1)
+    _clear(sums, begin, end)
+    for block in range(0, rows, _ROWS):
+        for c in range(begin, end, width):
+            count = min(width, end - c)
+            guess = _take(of, c, count)
+            shift = _take(of, features + c, count)
+            inverse = _take(of, 2 * features + c, count)
+            along = splat(z, 0.0)
+            total = splat(z, 0.0)
+            for m in range(block, min(block + _ROWS, rows)):
+                g = _take(d, m * features + c, count)
+                n = ((_take(z, m * features + c, count) - guess) - shift) * inverse
+                along = fma(g, n, along)
+                total = total + g
+            _put(out, c, along, count)
+            _put(out, features + c, total, count)
+        _add(sums, part, begin, end)
 
 
 @jit
-def batch_norm_backward(dy, x, mean, inverse, factor, means, begin, end):
+def batch_norm_backward(dy, x, stats, factor, means, begin, end):
     """Overwrite dy with the gradient of x: ``factor * (dy - mean(dy) - n * mean(dy * n))``.
 
-    dy       (M, F)  float, in/out: rows begin to end - 1
-    x        (M, F)  float, in
-    mean     (F,)    float64, in
-    inverse  (F,)    float64, in: 1 / sqrt(variance + epsilon)
-    factor   (F,)    float64, in: weight * inverse
-    means    (2, F)  float64, in: of ``dy * n`` and of dy over the batch; zeros where its statistics are constants
+    dy      (M, F)  float, in/out: rows begin to end - 1
+    x       (M, F)  float, in
+    stats   (3, F)  float, in: as batch_norm had them; ``n = (x - mean) / sqrt(variance + epsilon)``
+    factor  (F,)    float, in: weight / sqrt(variance + epsilon)
+    means   (2, F)  float, in: of ``dy * n`` and of dy over the batch; zeros where its statistics are constants
     """
+    features = x.shape[1]
+    width = lanes_of(x)
+    z = x.reshape(-1)
+    d = dy.reshape(-1)
+    of = stats.reshape(-1)
+    mean = means.reshape(-1)
     for m in range(begin, end):
-        for c in range(x.shape[1]):
-            n = (x[m, c] - mean[c]) * inverse[c]
-            dy[m, c] = factor[c] * ((dy[m, c] - means[1, c]) - n * means[0, c])
+        for c in range(0, features, width):
+            count = min(width, features - c)
+            n = (_take(z, m * features + c, count) - _take(of, c, count)) - _take(of, features + c, count)
+            n = n * _take(of, 2 * features + c, count)
+            g = _take(d, m * features + c, count) - _take(mean, features + c, count)
+            g = _take(factor, c, count) * (g - n * _take(mean, c, count))
+            _put(d, m * features + c, g, count)

@@ -27,11 +27,15 @@ from .activations import vexp
 
 __all__ = [
     "cross_entropy",
+    "exponentials",
+    "largest",
     "log_softmax_rows",
     "log_softmax_rows_backward",
+    "scale_row",
     "smoothed_cross_entropy",
     "soft_cross_entropy",
     "softmax_cross_entropy",
+    "softmax_row",
     "softmax_rows",
     "softmax_rows_backward",
 ]
@@ -41,7 +45,7 @@ _BLOCK = 32
 
 
 @jit_inner
-def _largest(z, row, classes):
+def largest(z, row, classes):
     """Return the largest of ``z[row:row + classes]`` (NaN is passed over: the sum will hold it)."""
     width = lanes_of(z)
     end = row + classes
@@ -61,7 +65,7 @@ def _exponential(x, highest, tiny):
 
 
 @jit_inner
-def _exponentials(z, row, classes, highest, keep):
+def exponentials(z, row, classes, highest, keep):
     """Return the sum of ``exp(z - highest)`` over the row, as float64; write them over the row if `keep`."""
     width = lanes_of(z)
     end = row + classes
@@ -86,7 +90,7 @@ def _exponentials(z, row, classes, highest, keep):
 
 
 @jit_inner
-def _scale(z, row, classes, factor):
+def scale_row(z, row, classes, factor):
     """Multiply the row by `factor`."""
     width = lanes_of(z)
     end = row + classes
@@ -98,6 +102,13 @@ def _scale(z, row, classes, factor):
         store_n(z, end - rest, load_n(z, end - rest, rest) * by, rest)
 
 
+@jit_inner
+def softmax_row(z, row, classes):
+    """Overwrite ``z[row:row + classes]`` with its softmax: for kernels that have rows elsewhere than in a matrix."""
+    total = exponentials(z, row, classes, largest(z, row, classes), True)
+    scale_row(z, row, classes, 1.0 / total)
+
+
 @jit
 def softmax_rows(x, begin, end):
     """Overwrite each row with its softmax.
@@ -107,9 +118,7 @@ def softmax_rows(x, begin, end):
     classes = x.shape[1]
     z = x.reshape(-1)
     for m in range(begin, end):
-        row = m * classes
-        total = _exponentials(z, row, classes, _largest(z, row, classes), True)
-        _scale(z, row, classes, 1.0 / total)
+        softmax_row(z, m * classes, classes)
 
 
 @jit_inner
@@ -136,8 +145,8 @@ def log_softmax_rows(x, begin, end):
     z = x.reshape(-1)
     for m in range(begin, end):
         row = m * classes
-        highest = _largest(z, row, classes)
-        total = _exponentials(z, row, classes, highest, False)
+        highest = largest(z, row, classes)
+        total = exponentials(z, row, classes, highest, False)
         _subtract(z, row, classes, highest, math.log(total))
 
 
@@ -218,11 +227,11 @@ def softmax_cross_entropy(logits, targets, weights, losses, begin, end):
     z = logits.reshape(-1)
     for m in range(begin, end):
         row = m * classes
-        highest = _largest(z, row, classes)
+        highest = largest(z, row, classes)
         right = np.float64(z[row + targets[m]]) - np.float64(highest)
-        total = _exponentials(z, row, classes, highest, True)
+        total = exponentials(z, row, classes, highest, True)
         losses[m] = math.log(total) - right
-        _scale(z, row, classes, weights[m] / total)
+        scale_row(z, row, classes, weights[m] / total)
         z[row + targets[m]] -= weights[m]
 
 
@@ -263,10 +272,10 @@ def smoothed_cross_entropy(logits, targets, smoothing, weights, losses, begin, e
     for m in range(begin, end):
         row = m * classes
         last = row + classes - rest
-        highest = _largest(z, row, classes)
+        highest = largest(z, row, classes)
         right = np.float64(z[row + targets[m]]) - np.float64(highest)
         others = _sum_of_differences(z, row, classes, highest) / classes
-        total = _exponentials(z, row, classes, highest, True)
+        total = exponentials(z, row, classes, highest, True)
         losses[m] = math.log(total) - (1.0 - smoothing) * right - smoothing * others
         by = splat(z, weights[m] / total)
         each = splat(z, -weights[m] * smoothing / classes)
@@ -289,8 +298,8 @@ def cross_entropy(logits, targets, losses, begin, end):
     z = logits.reshape(-1)
     for m in range(begin, end):
         row = m * classes
-        highest = _largest(z, row, classes)
-        total = _exponentials(z, row, classes, highest, False)
+        highest = largest(z, row, classes)
+        total = exponentials(z, row, classes, highest, False)
         losses[m] = math.log(total) - (np.float64(z[row + targets[m]]) - np.float64(highest))
 
 
@@ -314,7 +323,7 @@ def soft_cross_entropy(logits, targets, weights, losses, begin, end):
     for m in range(begin, end):
         row = m * classes
         last = row + classes - rest
-        highest = _largest(z, row, classes)
+        highest = largest(z, row, classes)
         high = splat(z, highest)
         mass = 0.0  # sum of y
         inner = 0.0  # sum of y * (z - max)
@@ -329,7 +338,7 @@ def soft_cross_entropy(logits, targets, weights, losses, begin, end):
         if rest:
             mass += hsum(load_n(y, last, rest))
             inner += hsum(load_n(y, last, rest) * vmax(load_n(z, last, rest) - high, floor))
-        total = _exponentials(z, row, classes, highest, True)
+        total = exponentials(z, row, classes, highest, True)
         losses[m] = mass * math.log(total) - inner
         by = splat(z, weights[m] * mass / total)
         weight = splat(z, -weights[m])

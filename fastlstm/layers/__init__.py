@@ -1,9 +1,11 @@
 """Layers, one a file: parameters, shapes, forward, backward."""
 
 from .activation import Activation, Softmax
+from .attention import AdditiveAttention, Attention
 from .base import Layer, PassContext
 from .bidirectional import Bidirectional
 from .conv1d import Conv1D
+from .crf import CRF
 from .dense import Dense
 from .dropout import Dropout
 from .embedding import Embedding
@@ -25,12 +27,15 @@ from .symbol import Input, Symbol
 from .time_distributed import TimeDistributed
 
 __all__ = [
+    "CRF",
     "ELU",
     "GRU",
     "L2",
     "LSTM",
     "Activation",
     "Add",
+    "AdditiveAttention",
+    "Attention",
     "Average",
     "AveragePooling1D",
     "BatchNormalization",

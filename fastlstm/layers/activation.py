@@ -71,12 +71,8 @@ class Activation(Layer):
     def fused_by(self) -> str:
         return self.activation
 
-    @property
-    def features_out(self) -> int:
-        return self.features_in or 0
-
     def config(self) -> dict[str, Any]:
-        return {"activation": self.activation, "name": self.name, "dtype": self.dtype.name}
+        return {"activation": self.activation} | super().config()
 
     def forward(self, x: Packed, context: PassContext, *, linear: bool = False) -> tuple[Packed, _Cache | None]:
         """Return the output; with `linear`, a copy of the input, for a loss that fuses with the activation."""

@@ -44,12 +44,8 @@ class Masking(Layer):
         super().__init__(name=name, dtype=dtype)
         self.mask_value = real(mask_value, f"{self.kind}: mask_value")
 
-    @property
-    def features_out(self) -> int:
-        return self.features_in or 0
-
     def config(self) -> dict[str, Any]:
-        return {"mask_value": self.mask_value, "name": self.name, "dtype": self.dtype.name}
+        return {"mask_value": self.mask_value} | super().config()
 
     def true_steps(self, x: NDArray[Any]) -> NDArray[np.bool_]:
         """Return which steps of an array (N, T, F) are no padding: (N, T)."""

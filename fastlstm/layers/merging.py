@@ -31,6 +31,8 @@ class _Cache(NamedTuple):
 class _RowMerge(SeveralInputs):
     """What they have in common: rows of all inputs, aligned, become rows of one output."""
 
+    by_row = True
+
     def __init__(self, *, name: str | None = None, dtype: DTypeLike = "float32"):
         super().__init__(name=name, dtype=dtype)
 

@@ -26,10 +26,6 @@ class _Noise(Layer):
 
     by_row = True
 
-    @property
-    def features_out(self) -> int:
-        return self.features_in or 0
-
     def forward(self, x: Packed, context: PassContext) -> tuple[Packed, _Cache | None]:
         if not context.training:
             return x, None
@@ -83,7 +79,7 @@ class SpatialDropout1D(_Noise):
         self.rate = dropped(self.kind, "rate", rate)
 
     def config(self) -> dict[str, Any]:
-        return {"rate": self.rate, "name": self.name, "dtype": self.dtype.name}
+        return {"rate": self.rate} | super().config()
 
     def _disturb(self, x: Packed, out: NDArray[Any], frame: Frame, context: PassContext) -> NDArray[Any]:
         mask = draw_mask(frame, (x.sequences, x.features), self.rate, self.dtype, context)
@@ -122,7 +118,7 @@ class GaussianDropout(_Noise):
         self.rate = dropped(self.kind, "rate", rate)
 
     def config(self) -> dict[str, Any]:
-        return {"rate": self.rate, "name": self.name, "dtype": self.dtype.name}
+        return {"rate": self.rate} | super().config()
 
     def _disturb(self, x: Packed, out: NDArray[Any], frame: Frame, context: PassContext) -> NDArray[Any]:
         factors = self._normal(out.shape, frame, context)
@@ -161,7 +157,7 @@ class GaussianNoise(_Noise):
         self.stddev = real(stddev, f"{self.kind}: stddev", 0.0)
 
     def config(self) -> dict[str, Any]:
-        return {"stddev": self.stddev, "name": self.name, "dtype": self.dtype.name}
+        return {"stddev": self.stddev} | super().config()
 
     def _disturb(self, x: Packed, out: NDArray[Any], frame: Frame, context: PassContext) -> None:
         noise = self._normal(out.shape, frame, context)

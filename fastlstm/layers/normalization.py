@@ -58,10 +58,6 @@ class _Normalization(Layer):
         if self.beta_regularizer is not None and self.center:
             self.penalties["bias"] = self.beta_regularizer.l2
 
-    @property
-    def features_out(self) -> int:
-        return self.features_in or 0
-
     def config(self) -> dict[str, Any]:
         beta, gamma = self.beta_regularizer, self.gamma_regularizer
         return {
@@ -73,9 +69,7 @@ class _Normalization(Layer):
             "gamma_initializer": self.gamma_initializer,
             "beta_regularizer": None if beta is None else beta.l2,
             "gamma_regularizer": None if gamma is None else gamma.l2,
-            "name": self.name,
-            "dtype": self.dtype.name,
-        }
+        } | super().config()
 
     def create(self, features: int, rng: np.random.Generator | None) -> dict[str, NDArray[Any]]:
         params = {"weight": initial(self.gamma_initializer, rng, (features,))} if self.scale else {}
@@ -89,6 +83,11 @@ class _Normalization(Layer):
 
     def _bias(self) -> NDArray[Any]:
         return self.arrays["bias"] if self.center else np.zeros(self.features_in, self.dtype)
+
+    def _sums(self, frame: Frame) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Return memory for two sums over rows (2, F): scratch, and float64."""
+        shape = 2, self.features_in
+        return frame.take("part", shape, self.dtype), frame.take("sums", shape, np.float64)
 
     def _gradients(self, sums: NDArray[np.float64], frame: Frame) -> Gradients:
         """Return the gradients that are wanted, of ``sums`` (2, F): that of the weight, that of the bias."""
@@ -191,9 +190,9 @@ class LayerNormalization(_Normalization):
     def backward(self, dy: NDArray[Any], cache: _RowCache, context: PassContext) -> tuple[NDArray[Any], Gradients]:
         x, stats, frame = cache
         dx = np.ascontiguousarray(dy)
-        sums = frame.take("sums", (2, x.shape[1]), np.float64)
+        part, sums = self._sums(frame)
         if self.arrays:
-            _over_features(norm.layer_norm_sums, dx, x, stats, sums, like=x)
+            _over_features(norm.layer_norm_sums, dx, x, stats, part, sums, like=x)
         _over_rows(norm.layer_norm_backward, dx, x, self._weight(), stats, self._about_mean, like=x)
         context.workspace.release(self, frame)
         return dx, self._gradients(sums, frame)
@@ -241,8 +240,8 @@ class RMSNormalization(LayerNormalization):
 class _BatchCache(NamedTuple):
     x: NDArray[Any]
     of_batch: bool  # whether the statistics are those of the rows, rather than the running ones
-    mean: NDArray[np.float64]
-    inverse: NDArray[np.float64]  # 1 / sqrt(variance + epsilon)
+    stats: NDArray[Any]
+    factor: NDArray[Any]
     frame: Frame
 
 
@@ -326,40 +325,44 @@ class BatchNormalization(_Normalization):
         rows = np.ascontiguousarray(x.rows, self.dtype)
         frame = context.workspace.frame(self) if context.training else Frame()
         of_batch = context.training and self.trainable
-        mean, inverse, factor, bias = frame.take("statistics", (4, rows.shape[1]), np.float64)
+        stats = frame.take("stats", (3, rows.shape[1]), self.dtype)
+        factor = frame.take("factor", (rows.shape[1],), self.dtype)
         if of_batch:
-            mean[...], variance = self._moments(rows, frame)
-            self._move(mean, variance)
+            variance = self._moments(rows, stats, frame)
         else:
-            mean[...], variance = self.buffers["running_mean"], self.buffers["running_var"].astype(np.float64)
-        np.divide(1.0, np.sqrt(variance + self.epsilon), out=inverse)
-        np.multiply(inverse, self._weight(), out=factor)
-        bias[...] = self._bias()
+            stats[0], stats[1] = self.buffers["running_mean"], 0.0
+            variance = self.buffers["running_var"].astype(np.float64)
+        inverse = 1.0 / np.sqrt(variance + self.epsilon)
+        stats[2] = inverse
+        factor[...] = inverse * self._weight()
         y = frame.take("y", rows.shape, self.dtype)
-        _over_rows(norm.batch_norm, rows, mean, factor, bias, y, like=rows)
-        return x.with_rows(y), _BatchCache(rows, of_batch, mean, inverse, frame) if context.training else None
+        _over_rows(norm.batch_norm, rows, stats, factor, self._bias(), y, like=rows)
+        return x.with_rows(y), _BatchCache(rows, of_batch, stats, factor, frame) if context.training else None
 
-    def _moments(self, rows: NDArray[Any], frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return mean and variance of each feature over the rows: a guess of the mean, and then what is left."""
-        sums = frame.take("sums", (2, rows.shape[1]), np.float64)
-        _over_features(norm.batch_moments, rows, np.zeros(rows.shape[1]), sums, like=rows)
-        guess = sums[0] / len(rows)
-        _over_features(norm.batch_moments, rows, guess, sums, like=rows)
-        above = sums[0] / len(rows)
-        return guess + above, np.maximum(sums[1] / len(rows) - above * above, 0.0)
+    def _moments(self, rows: NDArray[Any], stats: NDArray[Any], frame: Frame) -> NDArray[np.float64]:
+        """Write a guess of each feature's mean and what the mean is above it; move the running statistics.
 
-    def _move(self, mean: NDArray[np.float64], variance: NDArray[np.float64]) -> None:
-        """Let the running statistics move towards those of a batch."""
-        for name, value in (("running_mean", mean), ("running_var", variance)):
+        Return the variances.
+        """
+        part, sums = self._sums(frame)
+        stats[0] = 0.0
+        _over_features(norm.batch_moments, rows, stats[0], part, sums, like=rows)
+        _assigned(stats[0], sums[0] / len(rows))
+        _over_features(norm.batch_moments, rows, stats[0], part, sums, like=rows)
+        above, squares = sums / len(rows)
+        stats[1] = above
+        variance: NDArray[np.float64] = np.maximum(squares - above * above, 0.0)
+        for name, value in (("running_mean", stats[0] + above), ("running_var", variance)):
             running = self.buffers[name]
             _assigned(running, self.momentum * running.astype(np.float64) + (1.0 - self.momentum) * value)
+        return variance
 
     def backward(self, dy: NDArray[Any], cache: _BatchCache, context: PassContext) -> tuple[NDArray[Any], Gradients]:
-        x, of_batch, mean, inverse, frame = cache
+        x, of_batch, stats, factor, frame = cache
         dx = np.ascontiguousarray(dy)
-        sums = frame.take("sums", (2, x.shape[1]), np.float64)
-        _over_features(norm.batch_norm_sums, dx, x, mean, inverse, sums, like=x)
-        means = sums / len(x) if of_batch else np.zeros_like(sums)
-        _over_rows(norm.batch_norm_backward, dx, x, mean, inverse, inverse * self._weight(), means, like=x)
+        part, sums = self._sums(frame)
+        _over_features(norm.batch_norm_sums, dx, x, stats, part, sums, like=x)
+        part[...] = sums / len(x) if of_batch else 0.0
+        _over_rows(norm.batch_norm_backward, dx, x, stats, factor, part, like=x)
         context.workspace.release(self, frame)
         return dx, self._gradients(sums, frame)

@@ -30,10 +30,6 @@ class _Rectifier(Layer):
     takes_samples = True
     by_row = True
 
-    @property
-    def features_out(self) -> int:
-        return self.features_in or 0
-
     def _rows(self, x: Packed, context: PassContext) -> tuple[NDArray[Any], NDArray[Any], Frame | None]:
         """Return the rows, memory for those that come out, and in training the frame that it is in."""
         rows = np.ascontiguousarray(x.rows, self.dtype)
@@ -86,9 +82,7 @@ class ReLU(_Rectifier):
             "max_value": self.max_value,
             "negative_slope": self.negative_slope,
             "threshold": self.threshold,
-            "name": self.name,
-            "dtype": self.dtype.name,
-        }
+        } | super().config()
 
     @property
     def _line(self) -> tuple[float, float, float]:
@@ -164,7 +158,7 @@ class ELU(_Rectifier):
         self.alpha = real(alpha, f"{self.kind}: alpha", 0.0)
 
     def config(self) -> dict[str, Any]:
-        return {"alpha": self.alpha, "name": self.name, "dtype": self.dtype.name}
+        return {"alpha": self.alpha} | super().config()
 
     def forward(self, x: Packed, context: PassContext) -> tuple[Packed, _Cache | None]:
         rows, y, frame = self._rows(x, context)

@@ -1,6 +1,6 @@
 """What users pass to a model's inputs and outputs, made into sets; and its outputs in the form of what came in."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ..data.packed import BatchFormat, Packed, places
 from ..data.sequences import DataSet, Sequences, Targets
 from ..errors import OptionError
+from ..layers import Embedding, Layer, Masking
 from ..layers.symbol import Symbol
 from ..training.graph import Graph
 from .compiled import by_name
@@ -24,11 +25,23 @@ def is_iterable_of_batches(x: Any, y: Any) -> bool:
 
 
 class InputPort(NamedTuple):
-    """An input as data sees it: its name, whether it takes ids, and whether also one row a sequence, without time."""
+    """An input as data sees it.
+
+    Attributes
+    ----------
+    name : str
+    ids : bool
+        Whether it takes ids.
+    samples : bool
+        Whether it also takes one row a sequence, without time.
+    true_steps : callable, optional
+        Tells which steps of an array are no padding.
+    """
 
     name: str
     ids: bool
     samples: bool
+    true_steps: Callable[[NDArray[Any]], NDArray[np.bool_]] | None = None
 
 
 class OutputPort(NamedTuple):
@@ -46,11 +59,19 @@ def ports_of(graph: Graph, input_names: Sequence[str], output_names: Sequence[st
     inputs = []
     for symbol, name in zip(graph.inputs, input_names, strict=True):
         samples = not symbol.spec.steps or all(layer.takes_samples for layer in graph.readers(symbol))
-        inputs.append(InputPort(name, symbol.spec.ids, samples))
+        inputs.append(InputPort(name, symbol.spec.ids, samples, mask_of(graph.readers(symbol))))
     outputs = [
         OutputPort(name, followed(symbol, graph)) for symbol, name in zip(graph.outputs, output_names, strict=True)
     ]
     return inputs, outputs
+
+
+def mask_of(readers: Iterable[Layer]) -> Callable[[NDArray[Any]], NDArray[np.bool_]] | None:
+    """Return what tells an input's padding, given the layers that read it: a Masking, or an Embedding that masks 0."""
+    for layer in readers:
+        if isinstance(layer, Masking) or (isinstance(layer, Embedding) and layer.mask_zero):
+            return layer.true_steps
+    return None
 
 
 def make_set(
@@ -91,6 +112,8 @@ def make_set(
     for port, one, own in zip(ports[0], given, true, strict=True):
         word = "x" if alone else f"x[{port.name!r}]"
         inputs.append(Sequences(one, own, ids=port.ids, samples=port.samples, who=who, word=word))
+        if port.true_steps is not None:
+            inputs[-1].mask(port.true_steps)
     if y is None:
         if targets:
             raise OptionError(f"{who}: y is None; pass the targets")
@@ -100,6 +123,8 @@ def make_set(
     sets = []
     for name, one, count in zip(of_outputs, wanted, counts, strict=True):
         word = "y" if len(wanted) == 1 else f"y[{name!r}]"
+        if name in of_labels:
+            one = [np.asarray(labels)[:n] for labels, n in zip(one, of_labels[name], strict=True)]
         sets.append(Targets(one, count, who=who, word=word))
     return DataSet(inputs, sets, [port.follows for port in ports[1]])
 

@@ -3,12 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from ..data.packed import Packed
 from ..data.sequences import DataSet
 from ..errors import OptionError
-from ..layers import Layer
+from ..layers import Layer, PassContext
 from ..layers.symbol import Symbol, connect, is_symbolic, symbols_in
 from ..training.graph import Graph
+from .data import make_set, ports_of
 from .description import describe_layer, describe_symbol, make_input, make_layer
+from .graph_stream import GraphStream
+from .step_function import before_steps, step_function
 from .structure import name_layer, shown
 from .trainable import Trainable
 
@@ -110,6 +116,92 @@ class Model(Trainable):
         data = self._set("Model", x, lengths=lengths)
         outputs = self._outputs("Model", data, len(data))
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def stream(self, batch: int = 1) -> GraphStream:
+        """Return a session that reads `batch` sequences a step at a time, with the bits of whole sequences.
+
+        Where there are several inputs a step takes a list of them; where there are several outputs it returns one.
+
+        Raises
+        ------
+        OptionError
+            A layer needs the whole sequence: `Bidirectional`, pooling, attention; see `step_function` for a decoder.
+
+        Examples
+        --------
+        >>> import numpy as np, fastlstm as fl
+        >>> x = fl.Input((None, 4))
+        >>> y = fl.LSTM(8, return_sequences=True)(x)
+        >>> model = fl.Model(x, fl.Dense(2)(fl.Concatenate()([x, y])), seed=0)
+        >>> whole, session = model(np.ones((1, 3, 4))), model.stream()
+        >>> bool(all((session.step(np.ones((1, 4))) == whole[:, t]).all() for t in range(3)))
+        True
+        """
+        return GraphStream(self._graph, batch)
+
+    def step_function(self, steps: str, x: Any = None, *, output: str | None = None, lengths: Any = None) -> Any:
+        """Return what `fastlstm.decode.beam_search` asks of a model: a step function, and the state to begin with.
+
+        What does not depend on the input `steps`, such as an encoder, is computed here, once.
+
+        Parameters
+        ----------
+        steps : str
+            The name of the input that comes a token at a time: ids, or features of which a token is one (one-hot).
+        x : array, list or dict
+            All other inputs, as `predict` takes them; left out where there are none, for one sequence.
+        output : str, optional
+            The name of the output that says what follows; default: the first.
+        lengths
+            As in `fit`.
+
+        Returns
+        -------
+        step : callable
+            ``step(tokens, state) -> (logits, state)`` for B beams: tokens ``(B,)``, logits ``(B, V)``, the values
+            before a last softmax. The step of a sequence has the bits of the same step of the whole.
+        state : dict of arrays
+            Before the first token: one row for each of the N sequences. Searches reorder its rows.
+
+        Raises
+        ------
+        OptionError
+            A layer that depends on the steps needs more than the step and what came before it.
+
+        Examples
+        --------
+        >>> import numpy as np, fastlstm as fl
+        >>> source, target = fl.Input((None, 3), name="source"), fl.Input((None,), name="target")
+        >>> _, h, c = fl.LSTM(8, return_state=True)(source)
+        >>> hidden = fl.LSTM(8, return_sequences=True)(fl.Embedding(5, 4)(target), initial_state=[h, c])
+        >>> model = fl.Model([source, target], fl.Dense(5, activation="softmax")(hidden), seed=0)
+        >>> step, state = model.step_function("target", np.ones((2, 4, 3)))
+        >>> [len(hypotheses) for hypotheses in fl.decode.beam_search(step, [0, 0], state=state, max_length=3)]
+        [1, 1]
+        """
+        if steps not in self._input_names:
+            raise OptionError(
+                f"step_function: steps={steps!r}; expected one of the inputs {', '.join(self._input_names)}"
+            )
+        if output is not None and output not in self._output_names:
+            raise OptionError(f"step_function: output={output!r}; expected one of {', '.join(self._output_names)}")
+        stepped = self._graph.inputs[self._input_names.index(steps)]
+        wanted = self._graph.outputs[0 if output is None else self._output_names.index(output)]
+        before = before_steps(self._graph, stepped, wanted)
+        others = [
+            (name, one) for name, one in zip(self._input_names, self._graph.inputs, strict=True) if one is not stepped
+        ]
+        values: dict[Symbol, Packed] = {}
+        count = 1
+        if others:
+            once = Graph([symbol for _, symbol in others], before, "step_function")
+            ports = ports_of(once, [name for name, _ in others], [str(place) for place in range(len(before))])
+            data = make_set(ports, x, lengths=lengths, who="step_function")
+            batch = data.take(np.arange(len(data)), self._dtype)
+            self._check_inputs(batch, once)
+            values = dict(zip(before, once.forward(batch.inputs, PassContext())[0], strict=True))
+            count = len(data)
+        return step_function(self._graph, stepped, wanted, values, count, np.dtype(self._dtype))
 
     def _summary_rows(self) -> list[tuple[str, ...]]:
         rows: list[tuple[str, ...]] = [("layer", "output", "parameters", "connected to")]

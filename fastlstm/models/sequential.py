@@ -12,7 +12,7 @@ from ..errors import NotBuiltError, OptionError, ShapeError
 from ..layers import Layer, Stream
 from ..layers.symbol import Input, Symbol, connect, is_symbolic
 from ..training.graph import Graph
-from .data import InputPort, OutputPort, Ports
+from .data import InputPort, OutputPort, Ports, mask_of
 from .description import describe_layer, make_layer
 from .model import refuse_last_of_both, replay
 from .structure import name_layer, shown
@@ -164,7 +164,7 @@ class Sequential(Trainable):
             raise NotBuiltError("Sequential: the model has no layers; add some first")
         same_steps = not any(layer.changes_lengths or layer.makes_steps for layer in self.layers)
         by_step = all(layer.returns_steps for layer in self.layers)
-        first = InputPort(self.input_names[0], self.takes_ids, self.layers[0].takes_samples)
+        first = InputPort(self.input_names[0], self.takes_ids, self.layers[0].takes_samples, mask_of(self.layers[:1]))
         return [first], [OutputPort(self.output_names[0], 0 if same_steps and by_step else None)]
 
     def _summary_rows(self) -> list[tuple[str, ...]]:

@@ -93,8 +93,36 @@ class Lane:
         Adding that constant to a number rounds it to a whole one and leaves it in the low bits of the mantissa, from
         where one shift takes it to the exponent: no conversion to integers, hence nothing undefined for NaN.
         """
-        bits, mantissa, bias = (32, 23, 127) if self.vec.scalar.bitwidth == 32 else (64, 52, 1023)
-        integers = ir.VectorType(ir.IntType(bits), self.vec.count)
-        shift, one = (ir.Constant(integers, [n] * self.vec.count) for n in (mantissa, bias << mantissa))
-        whole = self.builder.shl(self.builder.bitcast(self.value, integers), shift)
-        return self._emit("bitcast", self.builder.add(whole, one), self.value.type)
+        mantissa, bias = self._format
+        whole = self.builder.shl(self.builder.bitcast(self.value, self._integers), self._bits(mantissa))
+        return self._emit("bitcast", self.builder.add(whole, self._bits(bias << mantissa)), self.value.type)
+
+    def exponent(self) -> "Lane":
+        """Return the whole number n with ``2**n <= this < 2**(n + 1)``; of 0 one less than any other has.
+
+        This is positive and no denormal number. The bits of the exponent become the low bits of the mantissa of
+        ``2**m``, m the number of mantissa bits: that is a conversion to a float, without an instruction for it.
+        """
+        mantissa, bias = self._format
+        integers = self._integers
+        number = self.builder.lshr(self.builder.bitcast(self.value, integers), self._bits(mantissa))
+        number = self.builder.or_(number, self._bits(bias + mantissa << mantissa))
+        return self._emit("bitcast", number, self.value.type) - float(2**mantissa + bias)
+
+    def significand(self) -> "Lane":
+        """Return ``this / 2**n``, from 1 to less than 2, n being the `exponent`; of 0 it returns 1."""
+        mantissa, bias = self._format
+        low = self.builder.and_(self.builder.bitcast(self.value, self._integers), self._bits((1 << mantissa) - 1))
+        return self._emit("bitcast", self.builder.or_(low, self._bits(bias << mantissa)), self.value.type)
+
+    @property
+    def _format(self) -> tuple[int, int]:
+        """The number of mantissa bits, and what is added to an exponent where it is stored."""
+        return (23, 127) if self.vec.scalar.bitwidth == 32 else (52, 1023)
+
+    @property
+    def _integers(self) -> ir.VectorType:
+        return ir.VectorType(ir.IntType(self.vec.scalar.bitwidth), self.vec.count)
+
+    def _bits(self, number: int) -> ir.Constant:
+        return ir.Constant(self._integers, [number] * self.vec.count)

@@ -36,6 +36,7 @@ __all__ = [
     "load_rows",
     "load_rows_n",
     "never_inline",
+    "offset",
     "prefetch",
     "rank1",
     "splat_columns",
@@ -54,7 +55,7 @@ ROWS = 6 if REGISTERS.number >= 32 else 3
 """Rows of the tallest tile: 6 x 4 accumulators of 32 registers, 3 x 4 of 16, leave room for the operands."""
 
 
-def _offset(builder, base, scale: int, stride):
+def offset(builder, base, scale: int, stride):
     """Emit ``base + scale * stride``."""
     return builder.add(base, builder.mul(ir.Constant(base.type, scale), stride)) if scale else base
 
@@ -76,7 +77,7 @@ def load_rows(typingctx, rows, columns, a, i, stride):
         _, _, array, index, step = args
         vectors = []
         for r in range(tile.rows):
-            start = element_pointer(context, builder, signature.args[2], array, _offset(builder, index, r, step))
+            start = element_pointer(context, builder, signature.args[2], array, offset(builder, index, r, step))
             vectors += [
                 load_vector(builder, builder.gep(start, [ir.Constant(index.type, c * tile.vec.count)]), tile.vec)
                 for c in range(tile.columns)
@@ -114,7 +115,7 @@ def rank1(typingctx, tile, a, i, stride, b, j):
             return Lane(builder, kind.vec, broadcast(builder, builder.load(pointer), kind.vec))
 
         rows = [
-            splat_at(element_pointer(context, builder, left_type, left, _offset(builder, index, r, step)))
+            splat_at(element_pointer(context, builder, left_type, left, offset(builder, index, r, step)))
             for r in range(kind.rows)
         ]
         pointer = element_pointer(context, builder, right_type, right, start)
@@ -140,7 +141,7 @@ def load_rows_n(typingctx, rows, columns, a, i, stride, n):
         masks = _column_masks(builder, n, tile)
         vectors = []
         for r in range(tile.rows):
-            start = element_pointer(context, builder, signature.args[2], array, _offset(builder, index, r, step))
+            start = element_pointer(context, builder, signature.args[2], array, offset(builder, index, r, step))
             vectors += [
                 masked_load(
                     builder,
@@ -195,7 +196,7 @@ def store_rows(typingctx, tile, a, i, stride):
     def codegen(context, builder, signature, args):
         kind = signature.args[0]
         for r in range(kind.rows):
-            start = element_pointer(context, builder, signature.args[1], args[1], _offset(builder, args[2], r, args[3]))
+            start = element_pointer(context, builder, signature.args[1], args[1], offset(builder, args[2], r, args[3]))
             for c in range(kind.columns):
                 store_vector(
                     builder,
@@ -216,7 +217,7 @@ def store_rows_n(typingctx, tile, a, i, stride, n):
         kind = signature.args[0]
         masks = _column_masks(builder, args[4], kind)
         for r in range(kind.rows):
-            start = element_pointer(context, builder, signature.args[1], args[1], _offset(builder, args[2], r, args[3]))
+            start = element_pointer(context, builder, signature.args[1], args[1], offset(builder, args[2], r, args[3]))
             for c in range(kind.columns):
                 masked_store(
                     builder,
@@ -254,7 +255,7 @@ def transpose(typingctx, a, i, a_stride, scale, b, j, b_stride):
         factor = broadcast(builder, context.cast(builder, scale, signature.args[3], vec.scalar), vec)
         rows = []
         for r in range(vec.count):
-            start = element_pointer(context, builder, signature.args[0], source, _offset(builder, first, r, step))
+            start = element_pointer(context, builder, signature.args[0], source, offset(builder, first, r, step))
             rows.append(builder.fmul(load_vector(builder, start, vec), factor))
         distance = vec.count // 2
         while distance:
@@ -264,9 +265,7 @@ def transpose(typingctx, a, i, a_stride, scale, b, j, b_stride):
                     rows[r], rows[r + distance] = _exchange(builder, *pair, distance, vec.count)
             distance //= 2
         for c in range(vec.count):
-            start = element_pointer(
-                context, builder, signature.args[4], target, _offset(builder, place, c, target_step)
-            )
+            start = element_pointer(context, builder, signature.args[4], target, offset(builder, place, c, target_step))
             store_vector(builder, rows[c], start, vec)
         return context.get_dummy_value()
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.chain import CHAIN_PARAMETERS, Chain, ChainScores
 from ..data.packed import Packed, pack
 from ..errors import GradientError, OptionError
 from ..training.losses import Labels, Loss, SequenceLoss
@@ -25,7 +26,7 @@ def _check(
     who = f"{type(loss).__name__}{' of logits' if fused else ''}"
     output: Any
     if isinstance(loss, SequenceLoss):
-        output, target = _of_sequences(loss, shape, lengths, targets, rng)
+        output, target = _of_sequences(loss, shape, lengths, targets, fused, rng)
         rows, count = output.rows, output.sequences
     else:
         if lengths is not None:
@@ -44,15 +45,18 @@ def _check(
     if not np.array_equal(rows, kept):
         raise GradientError(f"{who}: value changed the output; only gradient may")
     given = loss.gradient(output, target, weights, fused)
-    gradient = rows.copy()
+    arrays, gradients = {"the output": rows}, {"the output": rows.copy()}
+    if isinstance(output, ChainScores):
+        arrays |= dict(zip(CHAIN_PARAMETERS, output.chain, strict=True))
+        gradients |= output.gradients
     rows[...] = kept
     if not np.isclose(given, expected, rtol=1e-9, atol=1e-12):
         raise GradientError(f"{who}: gradient says that the loss is {given:.8g}, value says {expected:.8g}")
 
     def where(name: str, index: tuple[int, ...]) -> str:
-        return f"{name} at row {index[0]}, output {index[1]}"
+        return f"{name} at {index}" if name != "the output" else f"{name} at row {index[0]}, output {index[1]}"
 
-    return assert_close(value, {"the output": rows}, {"the output": gradient}, who, where, rng, tolerance)
+    return assert_close(value, arrays, gradients, who, where, rng, tolerance)
 
 
 def _of_rows(
@@ -70,12 +74,15 @@ def _of_rows(
 
 
 def _of_sequences(
-    loss: SequenceLoss, shape: Any, lengths: Any, targets: Any, rng: np.random.Generator
+    loss: SequenceLoss, shape: Any, lengths: Any, targets: Any, fused: bool, rng: np.random.Generator
 ) -> tuple[Packed, Any]:
     """Return an output of sequences, and checked targets, drawn where none are given."""
-    x = shape.astype(np.float64) if isinstance(shape, np.ndarray) else rng.standard_normal(shape)
+    x = shape.astype(np.float64) if isinstance(shape, np.ndarray) else loss.example(shape, rng, fused)[0]
     output, _ = pack(x, lengths, features=True, dtype=np.float64, who="check_gradients")
     output = output.with_rows(output.rows.copy())
+    if loss.fuses == "crf":
+        tags = output.features
+        output = ChainScores(output, Chain(*(rng.standard_normal(size) for size in ((tags, tags), tags, tags))))
     classes, order = output.features, np.arange(output.sequences) if output.order is None else output.order
     if loss.own_lengths:
         steps = output.to_user_order(output.lengths)

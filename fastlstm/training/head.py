@@ -109,7 +109,12 @@ class Head:
         self.source = node.inputs[0] if own and node is not None else output.symbol
         """What the graph shall give."""
         self.by_rows = isinstance(self.layer, Dense) and not self.loss.by_sequence
-        self.pending = self.loss.fuses if self.fused else None
+        self.pending = self.loss.fuses if self.fused and not self.loss.by_sequence else None
+        if getattr(self.loss, "own_lengths", False) and self.metrics:
+            raise OptionError(
+                f"{self.loss.name}: metrics compare rows of the output with rows of the target, and the targets of "
+                f"{output.name} have lengths of their own; leave them out, and decode what predict returns"
+            )
         self.total, self.count = 0.0, 0
 
     # --- figures --------------------------------------------------------------------------------------------------

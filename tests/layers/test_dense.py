@@ -7,15 +7,22 @@ import fastlstm as fl
 from fastlstm.errors import OptionError
 from tests import gradcheck, naive, strategies
 from tests.layers.harness import forward_backward
-from tests.tolerances import assert_bitwise_equal, assert_gradients_close, assert_outputs_close
+from tests.naive.activations import KINKS, ROW_NAMES
+from tests.tolerances import OUTPUT, assert_bitwise_equal, assert_gradients_close, assert_outputs_close
 
-ACTIVATIONS = (None, "sigmoid", "tanh", "relu", "softmax")
+ACTIVATIONS = (None, "softmax", "log_softmax", *ROW_NAMES)
 
 
 def dense_of(weight, bias, activation, dtype):
     layer = fl.Dense(len(weight), activation=activation, dtype=dtype)
     layer.load_state_dict({"weight": weight, "bias": bias})
     return layer
+
+
+def near_a_kink(a, activation, dtype):
+    """Tell whether rounding may put a value on the other side of where a slope jumps."""
+    kinks = KINKS.get(activation, ())
+    return any(np.abs(a - kink).min() < OUTPUT[dtype] for kink in kinks)
 
 
 @given(
@@ -33,9 +40,12 @@ def test_rows_and_gradients_are_the_naive_ones(lengths, features, units, activat
     dy = naive.random_sequences(rng, lengths, units)
     y, dx, gradients = forward_backward(dense_of(weight, bias, activation, dtype), x, dy)
     rows = np.concatenate(x)
-    assert_outputs_close(np.concatenate(y), naive.dense(rows, weight, bias, activation))
+    wanted = naive.dense(rows, weight, bias, activation)
+    assert_gradients_close(np.concatenate(y), wanted, bound=OUTPUT[dtype] * max(1.0, 1.0 / np.abs(wanted).max()))
+    if near_a_kink(naive.dense(rows, weight, bias), activation, dtype):
+        return
     expected = naive.dense_backward(rows, weight, bias, activation, np.concatenate(dy))
-    if activation == "softmax" and units == 1:  # constant 1: all gradients are zero, none has a scale
+    if activation in ("softmax", "log_softmax") and units == 1:  # constant: all gradients are zero, none has a scale
         assert all(np.abs(part).max() < 1e-6 for part in (np.concatenate(dx), *gradients.values()))
         return
     assert_gradients_close(np.concatenate(dx), expected[0], what="dx")
@@ -43,7 +53,7 @@ def test_rows_and_gradients_are_the_naive_ones(lengths, features, units, activat
     assert_gradients_close(gradients["bias"], expected[2], what="bias")
 
 
-@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "softmax", None])
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax", "log_softmax", "gelu", "mish", "softplus", None])
 def test_gradients_are_the_numeric_ones(activation, rng):
     layer = dense_of(rng.standard_normal((3, 4)), rng.standard_normal(3), activation, "float64")
     x, dy = [rng.standard_normal((5, 4))], [rng.standard_normal((5, 3))]
@@ -103,8 +113,56 @@ def test_softmax_of_large_values_neither_overflows_nor_loses_its_sum(dtype):
     np.testing.assert_allclose(y, [[0.5, 0.5, 0, 0], [0.25] * 4], atol=1e-6)
 
 
+def test_start_values_and_penalties_are_those_that_were_asked_for():
+    layer = fl.Dense(
+        40,
+        kernel_initializer="he_normal",
+        bias_initializer="ones",
+        kernel_regularizer=fl.L2(0.5),
+        bias_regularizer=0.25,
+    )
+    layer.build(5000, rng=0)
+    assert abs(layer.params["weight"].std() / np.sqrt(2 / 5000) - 1) < 0.02
+    assert (layer.params["bias"] == 1).all()
+    assert layer.penalties == {"weight": 0.5, "bias": 0.25}
+    again = fl.Dense(**layer.config())
+    assert (again.config(), again.penalties) == (layer.config(), layer.penalties)
+    assert fl.Dense(3, use_bias=False, bias_regularizer="l2").penalties == {}
+
+
+def test_the_default_start_values_are_glorots():
+    layer = fl.Dense(30)
+    layer.build(20, rng=0)
+    limit = np.sqrt(6 / 50)
+    assert 0.98 * limit < np.abs(layer.params["weight"]).max() <= limit
+    assert (layer.params["bias"] == 0).all()
+
+
+def test_a_penalty_is_part_of_the_loss_of_a_model(rng):
+    model = fl.Sequential([fl.LSTM(3), fl.Dense(2, kernel_regularizer=0.1)], seed=0)
+    model.compile("sgd", "mse")
+    x, y = rng.standard_normal((4, 3, 2)), rng.standard_normal((4, 2))
+    model.build(2)
+    weight = model.layers[1].params["weight"]
+    plain = ((model.predict(x) - y) ** 2).mean()
+    assert model.evaluate(x, y, verbose=0) == pytest.approx(plain + 0.1 * (weight.astype(float) ** 2).sum(), rel=1e-5)
+
+
+def test_the_last_activation_is_named_for_losses():
+    assert fl.Dense(3, "softmax").fused_by == "softmax"
+    assert fl.Dense(3).fused_by == "linear"
+    assert fl.LSTM(3).fused_by is None
+
+
 @pytest.mark.parametrize(
-    ("make", "match"), [(lambda: fl.Dense(0), "units=0"), (lambda: fl.Dense(3, activation="swash"), "swash.*silu")]
+    ("make", "match"),
+    [
+        (lambda: fl.Dense(0), "units=0"),
+        (lambda: fl.Dense(3, activation="swash"), "swash.*silu"),
+        (lambda: fl.Dense(3, kernel_initializer="glorot"), "kernel_initializer"),
+        (lambda: fl.Dense(3, bias_regularizer="l3"), "bias_regularizer"),
+        (lambda: fl.Dense(3, activation=len), "activation="),
+    ],
 )
 def test_options_that_make_no_sense(make, match):
     with pytest.raises(OptionError, match=match):

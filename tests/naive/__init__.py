@@ -9,6 +9,7 @@ are the LSTM without options, which most tests need.
 
 from tests.naive.layers import (
     activate,
+    activate_backward,
     average_pool,
     dense,
     dense_backward,
@@ -19,6 +20,7 @@ from tests.naive.layers import (
     max_pool,
     softmax,
 )
+from tests.naive.norms import batch_norm, batch_norm_backward, frozen_norm_backward, layer_norm, layer_norm_backward
 from tests.naive.plain_lstm import (
     GATES,
     Gradients,
@@ -41,14 +43,20 @@ __all__ = [
     "Step",
     "Weights",
     "activate",
+    "activate_backward",
     "average_pool",
+    "batch_norm",
+    "batch_norm_backward",
     "conv1d",
     "conv1d_backward",
     "dense",
     "dense_backward",
     "embedding",
     "embedding_backward",
+    "frozen_norm_backward",
     "last_step",
+    "layer_norm",
+    "layer_norm_backward",
     "log_softmax",
     "lstm",
     "lstm_backward",

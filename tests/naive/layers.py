@@ -32,31 +32,36 @@ def dense(x, weight, bias, activation=None):
 
 def activate(a, activation):
     """Apply an activation by its name to rows (M, U)."""
-    if activation == "softmax":
-        return np.array([softmax(row) for row in a])
+    if activation in ("softmax", "log_softmax"):
+        return np.array([{"softmax": softmax, "log_softmax": log_softmax}[activation](row) for row in a])
     return np.array([[activations.value(activation or "linear", value) for value in row] for row in a])
+
+
+def activate_backward(a, activation, dy):
+    """Gradient of ``sum(dy * activate(a, activation))``, one pair of values at a time."""
+    da = np.zeros_like(a)
+    for m in range(len(a)):
+        p = softmax(a[m])
+        for u in range(a.shape[1]):
+            if activation == "softmax":  # every output depends on every pre-activation
+                da[m, u] = sum(dy[m, v] * p[v] * ((u == v) - p[u]) for v in range(a.shape[1]))
+            elif activation == "log_softmax":
+                da[m, u] = sum(dy[m, v] * ((u == v) - p[u]) for v in range(a.shape[1]))
+            else:
+                da[m, u] = dy[m, u] * activations.slope(activation or "linear", a[m, u])
+    return da
 
 
 def dense_backward(x, weight, bias, activation, dy):
     """Gradients (x, weight, bias) of ``sum(dy * dense(x, ...))``."""
-    y = dense(x, weight, bias, activation)
+    da = activate_backward(dense(x, weight, bias), activation, dy)
     dx, dw, db = np.zeros_like(x), np.zeros_like(weight), np.zeros_like(bias)
     for m in range(len(x)):
         for u in range(len(weight)):
-            if activation == "softmax":  # every output depends on every pre-activation
-                da = sum(dy[m, v] * y[m, v] * ((u == v) - y[m, u]) for v in range(len(weight)))
-            else:
-                slope = {
-                    None: 1.0,
-                    "sigmoid": y[m, u] * (1.0 - y[m, u]),
-                    "tanh": 1.0 - y[m, u] ** 2,
-                    "relu": float(y[m, u] > 0.0),
-                }[activation]
-                da = dy[m, u] * slope
-            db[u] += da
+            db[u] += da[m, u]
             for d in range(x.shape[1]):
-                dw[u, d] += da * x[m, d]
-                dx[m, d] += da * weight[u, d]
+                dw[u, d] += da[m, u] * x[m, d]
+                dx[m, d] += da[m, u] * weight[u, d]
     return dx, dw, db
 
 

@@ -61,6 +61,22 @@ def _power_of_two(a, out):
     v.store(out, 0, _two_to_the(v.load(a, 0)))
 
 
+@v.lanewise
+def _exponent(x):
+    return x.exponent()
+
+
+@v.lanewise
+def _significand(x):
+    return x.significand()
+
+
+@numba.njit
+def _parts(a, out):
+    v.store(out, 0, _significand(v.load(a, 0)))
+    v.store(out, v.lanes_of(a), _exponent(v.load(a, 0)))
+
+
 @pytest.fixture
 def width(dtype):
     return REGISTERS.lanes(np.dtype(dtype).itemsize)
@@ -143,6 +159,14 @@ def test_power_of_two_from_the_shifted_float(dtype, width, exponent):
     out = np.empty(width, dtype)
     _power_of_two(np.full(width, exponent, dtype), out)
     assert (out == np.array(2.0**exponent, dtype)).all()
+
+
+@pytest.mark.parametrize("value", [1.0, 1.5, 2.0, 0.7, 3e-38, 3e38, 1e-30])
+def test_significand_and_exponent_of_a_float(dtype, width, value):
+    out = np.empty(2 * width, dtype)
+    _parts(np.full(width, value, dtype), out)
+    m, e = np.frexp(np.full(width, value, dtype))
+    assert_bitwise_equal(out, np.concatenate([2 * m, (e - 1).astype(dtype)]))
 
 
 def test_vector_loads_refuse_integers():

@@ -6,16 +6,20 @@ from typing import Any
 from ...errors import OptionError
 from ...layers import registry
 from .base import KernelLoss, Labels, Loss, SequenceLoss
+from .crf import CRFLoss
 from .crossentropy import BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy
+from .ctc import CTC, ctc_loss
 from .elementwise import MAE, MAPE, MSE, MSLE, Hinge, Huber, LogCosh, Poisson, SquaredHinge
 from .rowwise import CategoricalHinge, CosineSimilarity, KLDivergence, Pinball
 
 __all__ = [
+    "CTC",
     "MAE",
     "MAPE",
     "MSE",
     "MSLE",
     "BinaryCrossentropy",
+    "CRFLoss",
     "CategoricalCrossentropy",
     "CategoricalHinge",
     "CosineSimilarity",
@@ -35,6 +39,7 @@ __all__ = [
     "SequenceLoss",
     "SparseCategoricalCrossentropy",
     "SquaredHinge",
+    "ctc_loss",
     "get",
     "known",
 ]
@@ -61,6 +66,8 @@ _NAMES: dict[type[Loss], tuple[str, ...]] = {
     Hinge: ("hinge",),
     SquaredHinge: ("squared_hinge",),
     CategoricalHinge: ("categorical_hinge",),
+    CRFLoss: ("crf",),
+    CTC: ("ctc",),
 }
 """The names of each loss; files have the first one. A class's own name is one, too."""
 

@@ -6,11 +6,12 @@ the last activation ("logits"), which needs no logarithm of a rounded 0, and wri
 """
 
 import math
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...data.labels import Labels
 from ...data.packed import Packed
 from ...errors import ContractError, DataError, OptionError, ShapeError
 from ...layers.registry import snake_case
@@ -228,20 +229,6 @@ class KernelLoss(Loss):
         return self.rows(output, target, fused)
 
 
-class Labels(NamedTuple):
-    """Targets that have lengths of their own: those of sequence n are ``values[starts[n]:starts[n + 1]]``.
-
-    Attributes
-    ----------
-    values : ndarray of int64
-        The labels of all sequences, one after the other, in the order of the output's `Packed`.
-    starts : ndarray of int64, shape (N + 1,)
-    """
-
-    values: NDArray[np.int64]
-    starts: NDArray[np.int64]
-
-
 class SequenceLoss(Loss):
     """Base of losses over whole sequences, such as CTC.
 
@@ -257,6 +244,10 @@ class SequenceLoss(Loss):
     def sequences(self, output: Packed, target: Any, fused: bool = False) -> NDArray[np.float64]:
         """Return the loss of each sequence (N,), in packed order; `output` stays as it is."""
         raise _undefined(self, "sequences")
+
+    def example(self, shape: tuple[int, ...], rng: np.random.Generator, fused: bool = False) -> tuple[Rows, Any]:
+        """Return an output (N, T, K) to check gradients with; None for targets, which are drawn as for any loss."""
+        return rng.standard_normal(shape), None
 
     def gradient_rows(self, output: Packed, target: Any) -> Rows:  # type: ignore[override]
         """Return the gradient (M, K) of the sum of all sequence losses with respect to the rows of the output."""
