@@ -32,6 +32,7 @@ TITLES = {
     "sampling": "Drawing one id a row",
     "beam": "Beam search, logits at hand",
     "ctc": "CTC prefix beam search, beam 25",
+    "crf": "CRF: loss and all gradients",
 }
 HEAD = """# Benchmarks
 

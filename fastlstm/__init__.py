@@ -56,10 +56,12 @@ from .threads import get_num_threads, set_num_threads
 if TYPE_CHECKING:
     from . import decode, errors, testing
     from .models.crf_decode import decode_tags
+    from .models.inspecting import inspect
     from .models.language_model import LanguageModel
     from .models.loading import load
     from .models.model import Model
     from .models.sequential import Sequential
+    from .models.traces import Trace
     from .training import callbacks, losses, metrics, optimizers, schedules
     from .training.callbacks import Callback
     from .training.losses import Loss
@@ -119,12 +121,14 @@ __all__ = [
     "Stream",
     "Subtract",
     "TimeDistributed",
+    "Trace",
     "__version__",
     "callbacks",
     "decode",
     "decode_tags",
     "errors",
     "get_num_threads",
+    "inspect",
     "load",
     "losses",
     "metrics",
@@ -143,6 +147,8 @@ _LATER = {  # imported when first asked for: a service that only runs a layer st
     "Loss": ".training.losses",
     "Metric": ".training.metrics",
     "Sequential": ".models.sequential",
+    "Trace": ".models.traces",
+    "inspect": ".models.inspecting",
     "load": ".models.loading",
     "decode": ".decode",
     "errors": ".errors",

@@ -1,4 +1,4 @@
-"""The command line: ``fastlstm demo | train | generate | evaluate | bench``.
+"""The command line: ``fastlstm demo | train | generate | evaluate | inspect | bench``.
 
 Results go to standard output, progress and errors to standard error. Exit codes: 0 all went well, 1 an error that one
 line explains, 2 a wrong command line, 130 interrupted (what was learned is saved first).
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .errors import DivergedError, FastLSTMError
+from .errors import DivergedError, FastLSTMError, OptionError
 from .models.language_options import LanguageModelOptions
 
 if TYPE_CHECKING:
@@ -203,6 +203,39 @@ def evaluate(
         _print_evaluation(LanguageModel.load(model).evaluate(_sources(files), encoding=encoding))
 
 
+@app.command(epilog='Example: `fastlstm inspect book.safetensors --text "It was the best" --output gates.svg`')
+def inspect(
+    model: Model,
+    text: Annotated[str, typer.Option(help="What the model reads; `-` reads standard input.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where the picture goes.")] = Path("gates.png"),
+    layer: Annotated[str | None, typer.Option(help="Which layer to draw. Default: `lstm`, the first.")] = None,
+    units: Annotated[str | None, typer.Option(help="Such as `0,3,7`. Default: those that vary most.")] = None,
+    encoding: Encoding = "utf-8",
+    threads: Threads = None,
+    debug: Debug = False,
+) -> None:
+    """Draw what happens inside a model while it reads a text: gates, cell and hidden state at each character.
+
+    The output's ending says which kind of picture: `.png`, `.svg` or `.pdf`; `.npz` are the numbers of all layers.
+    """
+    with _explained(debug):
+        from .data.text import read_blocks
+        from .models.inspecting import inspect as look
+        from .models.language_model import LanguageModel
+
+        _prepare(output, threads)
+        if (ending := output.suffix.lower()) not in (".png", ".svg", ".pdf", ".npz"):
+            raise OptionError(f"inspect: the output is {output}; expected a name that ends in .png, .svg, .pdf or .npz")
+        if ending == ".npz" and (layer or units):
+            raise OptionError("inspect: --layer and --units go with a picture; an .npz file holds all of them")
+        chosen = _numbers("inspect: --units", units)
+        if text == "-":
+            text = "".join(read_blocks(sys.stdin.buffer, encoding))
+        trace = look(LanguageModel.load(model), text)
+        trace.save(output) if ending == ".npz" else trace.plot(layer=layer, units=chosen).savefig(output)
+        print(f"{', '.join(trace.layers)} over {len(trace.labels or ())} steps. Saved in {output}.")
+
+
 @app.command(epilog="Example: `fastlstm bench --threads 4`")
 def bench(
     seconds: Annotated[float, typer.Option(min=1.0, help="Time for all lines of the table.")] = BENCH_SECONDS,
@@ -272,15 +305,23 @@ def _prepare(output: Path | None, threads: int | None) -> None:
     if output is None:
         return
     if output.is_dir():
-        raise IsADirectoryError(f"{output} is a folder; name the file that the model shall go to")
+        raise IsADirectoryError(f"{output} is a folder; name a file")
     if not output.parent.is_dir():
-        raise FileNotFoundError(f"{output.parent} is no folder; make it first, or choose another place for the model")
+        raise FileNotFoundError(f"{output.parent} is no folder; make it first, or choose another place")
     if not os.access(output.parent, os.W_OK):
-        raise PermissionError(f"{output.parent} cannot be written to; choose another place for the model")
+        raise PermissionError(f"{output.parent} cannot be written to; choose another place")
 
 
 def _sources(files: list[str]) -> "list[Path | Readable]":
     return [sys.stdin.buffer if name == "-" else Path(name) for name in files]
+
+
+def _numbers(what: str, given: str | None) -> list[int] | None:
+    """Return the numbers of ``0,3,7``."""
+    try:
+        return None if given is None else [int(number) for number in given.split(",")]
+    except ValueError:
+        raise OptionError(f"{what} is {given!r}; expected whole numbers with commas between, such as 0,3,7") from None
 
 
 def _seeded(choices: dict[str, Any], seed: int) -> dict[str, Any]:

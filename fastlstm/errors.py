@@ -50,3 +50,7 @@ class LogFileError(FastLSTMError, OSError):
 
 class DifferentOutputError(FastLSTMError, AssertionError):
     """A contender of a benchmark computes something else: its time would mean nothing."""
+
+
+class MissingPackageError(FastLSTMError, ImportError):
+    """A package is not installed that only some calls need; the message names the extra that brings it."""

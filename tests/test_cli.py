@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastlstm import cli
+from fastlstm.models.inspecting import inspect
 from fastlstm.models.language_model import LanguageModel
+from fastlstm.models.traces import Trace
 
 TEXT = "how much wood would a woodchuck chuck if a woodchuck could chuck wood?\n" * 40
 QUICK = ["--hidden", "16", "--embedding", "8", "--window", "16", "--streams", "4", "--learning-rate", "0.02"]
@@ -123,6 +126,46 @@ def test_ways_to_generate(run, model, arguments, choices):
     assert out == "a wood" + LanguageModel.load(model).generate("a wood", length=20, **choices) + "\n"
 
 
+@pytest.mark.parametrize(
+    ("ending", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF"), ("PNG", b"\x89PNG")]
+)
+def test_inspect_draws_a_picture_of_the_kind_that_the_name_says(run, model, tmp_path, ending, begins):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / f"gates.{ending}"
+    code, out, err = run("inspect", model, "--text", "a wood", "-o", path)
+    assert (code, err) == (0, "")
+    assert out == f"lstm over 6 steps. Saved in {path}.\n"
+    assert path.read_bytes().startswith(begins)
+
+
+def test_inspect_draws_the_layer_and_the_units_that_are_asked_for(run, model, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    drawn = []
+    monkeypatch.setattr(
+        Trace, "plot", lambda *_, plot=Trace.plot, **options: drawn.append(options) or plot(*_, **options)
+    )
+    assert run("inspect", model, "--text", "a", "-o", tmp_path / "a.svg", "--layer", "lstm", "--units", "0,3,7")[0] == 0
+    assert drawn == [{"layer": "lstm", "units": [0, 3, 7]}]
+
+
+def test_inspect_saves_the_numbers(run, model, tmp_path):
+    path = tmp_path / "gates.npz"
+    code, out, _ = run("inspect", model, "--text", "a wood", "--output", path)
+    assert (code, out) == (0, f"lstm over 6 steps. Saved in {path}.\n")
+    expected = inspect(LanguageModel.load(model), "a wood").to_dict()
+    with np.load(path, allow_pickle=False) as saved:
+        assert {*saved} == {*expected}
+        assert all((saved[name] == expected[name]).all() for name in saved)
+
+
+def test_inspect_without_matplotlib_names_the_extra(run, model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    code, _, err = run("inspect", model, "--text", "a", "-o", tmp_path / "a.png")
+    assert code == 1
+    assert "pip install 'fastlstm[plot]'" in err
+    assert err.count("\n") == 1
+
+
 def test_demo_shows_every_way_to_write_and_ends_with_the_figure(run, tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "DEMO", cli.DEMO.replaced({"hidden": 32, "embedding": 16, "held_out": 0.01}))
     path = tmp_path / "demo.safetensors"
@@ -189,6 +232,15 @@ def test_several_files_are_one_text(run, book, model, tmp_path):
         (["generate", "{book}"], "book.txt"),
         (["generate", "{folder}/none"], "none"),
         (["evaluate", "{model}", "{latin}", "--encoding", "latin-1"], "'é'"),
+        (["inspect", "{model}", "--text", "Zoë"], "2 characters that the vocabulary lacks: 'Z'"),
+        (["inspect", "{model}", "--text", ""], "the text is empty"),
+        (["inspect", "{model}", "--text", "a", "-o", "{folder}/a.txt"], "expected a name that ends in .png"),
+        (["inspect", "{model}", "--text", "a", "-o", "{folder}/none/a.png"], "none is no folder"),
+        (["inspect", "{model}", "--text", "a", "--layer", "gru"], "no recurrent layer 'gru'; there are 'lstm'"),
+        (["inspect", "{model}", "--text", "a", "--units", "1;2"], "--units is '1;2'; expected whole numbers"),
+        (["inspect", "{model}", "--text", "a", "--units", "99"], "unit 99; lstm has 16, 0 to 15"),
+        (["inspect", "{model}", "--text", "a", "-o", "{folder}/a.npz", "--units", "1"], "--units go with a picture"),
+        (["inspect", "{book}", "--text", "a"], "book.txt"),
     ],
 )  # fmt: skip
 def test_an_error_is_one_line_and_exit_code_1(run, book, model, tmp_path, arguments, message):
@@ -200,11 +252,13 @@ def test_an_error_is_one_line_and_exit_code_1(run, book, model, tmp_path, argume
     arguments = [argument.format(**places) for argument in arguments]
     if arguments[0] == "train" and "-o" not in arguments:
         arguments += ["-o", tmp_path / "m.safetensors"]
+    if arguments[0] == "inspect" and "-o" not in arguments:
+        arguments += ["-o", tmp_path / "m.svg"]
     code, out, err = run(*arguments)
     assert code == 1
     assert re.fullmatch(r"fastlstm: error: .+\n", err)
     assert message in err
-    assert not (tmp_path / "m.safetensors").exists()
+    assert not [*tmp_path.glob("m.*")]
     assert "Traceback" not in out + err
 
 
@@ -215,7 +269,8 @@ def test_debug_shows_the_traceback(monkeypatch, book):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["train"], ["train", "x", "--colour"], ["fly"], ["generate", "m", "--length", "0"], []]
+    "arguments",
+    [["train"], ["train", "x", "--colour"], ["fly"], ["generate", "m", "--length", "0"], ["inspect", "m"], []],
 )
 def test_a_wrong_command_line_is_exit_code_2(run, arguments):
     code, out, err = run(*arguments)
@@ -223,7 +278,7 @@ def test_a_wrong_command_line_is_exit_code_2(run, arguments):
     assert "Usage" in out + err
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "generate", "evaluate", "bench"])
+@pytest.mark.parametrize("command", ["demo", "train", "generate", "evaluate", "inspect", "bench"])
 def test_help_has_an_example(run, command):
     code, out, _ = run(command, "--help")
     assert code == 0

@@ -1,5 +1,6 @@
 """The examples run, quickly, as a person would start them."""
 
+import importlib.util
 import math
 import os
 import re
@@ -39,6 +40,15 @@ def test_search_with_rules():
 
 def test_last_token():
     assert float(re.search(r"100 steps back: ([\d.]+)", run("last_token.py"))[1]) >= 0.99
+
+
+def test_inspect_gates(tmp_path):
+    picture = [tmp_path / "gates.png"] if importlib.util.find_spec("matplotlib") else []
+    out = run("inspect_gates.py", 3, *picture)
+    best, *others = [abs(float(found)) for found in re.findall(r"depth ([+-][\d.]+)", out)]
+    assert best > 0.8
+    assert len(others) == 3
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in picture)
 
 
 def test_dates():

@@ -1,11 +1,14 @@
 """How one pass through layers is made, and what travels between them besides rows."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.workspace import Workspace
+
+if TYPE_CHECKING:
+    from .tracing import Traced
 
 __all__ = ["Gradients", "PassContext", "TableGradient"]
 
@@ -24,15 +27,23 @@ class PassContext:
         Where dropout draws its masks; default: one with a seed from the system, made when first asked for.
     workspace : Workspace, optional
         Where layers take their buffers when training: a fresh one allocates, the loop's is used again each step.
+    traces : list, optional
+        Where recurrent layers note, one after the other, what they compute: pairs of the layer and a `Traced`. For
+        inference only.
     """
 
-    __slots__ = ("_rng", "training", "workspace")
+    __slots__ = ("_rng", "traces", "training", "workspace")
 
     def __init__(
-        self, training: bool = False, rng: np.random.Generator | None = None, workspace: Workspace | None = None
+        self,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        workspace: Workspace | None = None,
+        traces: "list[tuple[Any, Traced]] | None" = None,
     ) -> None:
         self.training = training
         self.workspace = workspace or Workspace()
+        self.traces = traces
         self._rng = rng
 
     @property

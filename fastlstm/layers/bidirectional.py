@@ -160,7 +160,7 @@ class Bidirectional(StatesInGraph, Layer):
         """Return the merged output, both final states and the cache."""
         ahead, back = self.directions
         out = x.with_rows if self.returns_steps else x.one_row_each
-        if x.dense and not context.training and self._alike:
+        if x.dense and not context.training and context.traces is None and self._alike:
             plan = ahead.recurrence.plan(x.sequences, len(x.batch_sizes), 2, False)
             sources = ahead.recurrence.input_of(x, plan), back.recurrence.input_of(x.reversed(), plan)
             merged, finals = self._run_both(sources, (x.sequences, len(x.batch_sizes)), states)

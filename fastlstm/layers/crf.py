@@ -34,7 +34,7 @@ class CRF(Layer):
     ``exp(score)`` over the sum of that over all paths [1]_. On top of a recurrent layer and a Dense without an
     activation it is the tagger of [2]_. It is trained with ``loss="crf"``, minus the log-probability of the right
     path. The layer's own output is each tag's probability at each step, given the whole sequence; the best path as a
-    whole is found by `fastlstm.models.crf_decode.decode_tags`.
+    whole is found by `fastlstm.decode_tags`.
 
     Parameters
     ----------
@@ -120,8 +120,8 @@ class CRF(Layer):
         own = Chain(*(self.arrays[name] for name in CHAIN_PARAMETERS))
         if not self.forbidden:
             return own
-        if self._masks is None:
-            self._masks = _masks(self.forbidden, self.features_out)
+        if self._masks is None or len(self._masks.start) != len(own.start):
+            self._masks = _masks(self.forbidden, len(own.start))
         return Chain(*(np.where(mask, -np.inf, scores) for mask, scores in zip(self._masks, own, strict=True)))
 
     def forward(self, x: Packed, context: PassContext, *, linear: bool = False) -> tuple[Packed, _Cache | None]:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..data.numbers import as_numbers
 from ..data.packed import BatchLike, Packed
-from ..engine import training
+from ..engine import tracing, training
 from ..engine.geometry import Geometry
 from ..engine.recurrence import Recurrence
 from ..engine.training import RecurrentCache
@@ -207,7 +207,11 @@ class RecurrentLayer(StatesInGraph, Layer):
         if self.go_backwards:
             x = x.reversed()
         cache = None
-        if context.training:
+        if context.traces is not None:
+            traced, final = tracing.trace(self.recurrence, x, state)
+            rows = traced.hidden
+            context.traces.append((self, traced.turned() if self.go_backwards else traced))
+        elif context.training:
             rows, final, cache = training.forward(
                 self.recurrence, x, state, context, self.dropout, self.recurrent_dropout
             )

@@ -117,10 +117,12 @@ class LanguageNetwork:
         zeros = [np.zeros((count, lstm.units), lstm.dtype) for lstm in self.lstms]
         return tuple(LSTMState(zero, zero.copy()) for zero in zeros)
 
-    def read(self, ids: NDArray[Any], state: NetworkState | None) -> tuple[NDArray[Any], NetworkState]:
+    def read(
+        self, ids: NDArray[Any], state: NetworkState | None, context: PassContext | None = None
+    ) -> tuple[NDArray[Any], NetworkState]:
         """Read one sequence of ids (T,); return the last layer's h at each of its steps (T, H), and the state after."""
         x = Packed(ids.astype(np.int64, copy=False), np.ones(len(ids), np.int64))
-        hidden, after, _ = self._hidden(x, state, self._inference)
+        hidden, after, _ = self._hidden(x, state, context or self._inference)
         return hidden.rows, after
 
     def step(self, tokens: NDArray[np.int64], state: NetworkState) -> tuple[NDArray[Any], NetworkState]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.sequences import Batch, DataSet
 from ..errors import OptionError
@@ -301,6 +302,23 @@ class Trainable(Saved):
             for part, unpack, y in zip(parts, unpackers, outputs, strict=True):
                 part.append(unpack(y, which))
         return [join(part) for part in parts]
+
+    def run_once(self, x: Any, lengths: Any, context: PassContext) -> list[tuple[NDArray[np.int64], int]]:
+        """Run all layers on what `predict` takes, as one batch, under a context that `inspect` makes.
+
+        Returns
+        -------
+        list of (lengths, steps)
+            Of each input: the true steps of its sequences, and what it is padded to (0: it is not).
+        """
+        self._need_built("inspect")
+        data = self._set("inspect", x, lengths=lengths)
+        graph = self._graph_for(data)
+        batch = data.take(np.arange(len(data)), self._dtype)
+        self._check_inputs(batch, graph)
+        graph.forward(batch.inputs, context)
+        given = zip(batch.inputs, data.inputs, strict=True)
+        return [(np.array(packed.to_user_order(packed.lengths)), one.form.length) for packed, one in given]
 
     def _check_inputs(self, batch: Batch, graph: Graph) -> None:
         for symbol, x in zip(graph.inputs, batch.inputs, strict=True):

@@ -4,7 +4,9 @@ from typing import Any
 
 from ..errors import GradientError, OptionError
 from ..layers.base import Layer
+from ..layers.crf import CRF
 from ..training.losses import Loss
+from .of_crf import with_its_loss
 from .of_layers import check_layer
 from .of_losses import check_loss
 
@@ -24,7 +26,7 @@ def check_gradients(
 
     A layer's are those of every input and parameter; it runs once, and twice before it goes back. It is copied first:
     yours is left as it is, and may compute in float32. Where it is not built yet, the copy is, for these shapes.
-    Dropout draws the same masks in every pass.
+    Dropout draws the same masks in every pass. A CRF's gradients are those of its loss.
 
     Parameters
     ----------
@@ -68,4 +70,5 @@ def check_gradients(
         raise OptionError(f"check_gradients: {type(layer_or_loss).__name__} is neither a Layer nor a Loss")
     if targets is not None:
         raise OptionError("check_gradients: targets= goes with a loss; a layer has none")
-    return check_layer(layer_or_loss, shapes, lengths, seed, tolerance)
+    layer = with_its_loss(layer_or_loss) if type(layer_or_loss) is CRF else layer_or_loss
+    return check_layer(layer, shapes, lengths, seed, tolerance)

@@ -1,9 +1,11 @@
 """CRF: probabilities of tags, the scores that its loss takes, what is forbidden, and the way back."""
 
 import copy
+import doctest
 import json
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,6 +112,26 @@ def test_gradients_are_the_numeric_ones(lengths, forbidden, rng):
     arrays = {f"x{n}": part for n, part in enumerate(sequences)} | layer.arrays
     exact = {f"x{n}": part for n, part in enumerate(form.unpack(x.with_rows(dx)))} | gradients
     gradcheck.assert_gradients(value, arrays, exact)
+
+
+@pytest.mark.parametrize("forbidden", [None, [(0, 0), (None, 2), (1, None)]])
+def test_its_gradients_pass_the_library_s_own_check(forbidden, rng):
+    layer = fl.CRF(forbidden)
+    assert fl.testing.check_gradients(layer, (3, 6, 4), lengths=[6, 1, 4]) < 1e-7
+    assert not layer.built
+    assert fl.testing.check_gradients(crf_of(rng, 4, "float32", forbidden=forbidden), (2, 5, 4)) < 1e-7
+
+
+def test_a_wrong_gradient_does_not_pass_it(monkeypatch):
+    backward = fl.CRF.backward
+
+    def wrong(self, dy, cache, context):
+        dx, gradients = backward(self, dy, cache, context)
+        return dx, gradients | {"transitions": gradients["transitions"].T.copy()}
+
+    monkeypatch.setattr(fl.CRF, "backward", wrong)
+    with pytest.raises(fl.testing.GradientError, match=r"CRF.*transitions"):
+        fl.testing.check_gradients(fl.CRF(), (3, 6, 4))
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["first first", "last first"])
@@ -261,6 +283,14 @@ def test_tags_that_there_are_not_are_refused_when_it_is_known_how_many_there_are
         fl.CRF(forbidden=forbidden).build(3)
 
 
+def test_a_layer_that_is_built_again_forbids_the_same_of_more_tags():
+    layer = fl.CRF(forbidden=[(0, 1)])
+    for tags in (2, 4):
+        layer.build(tags)
+        assert np.argwhere(layer.chain.transitions == -np.inf).tolist() == [[0, 1]]
+        assert layer.chain.transitions.shape == (tags, tags)
+
+
 def test_a_sequence_without_any_allowed_path_is_named(rng):
     layer = fl.CRF(forbidden=[(0, 0), (1, 1), (0, 1)])  # 1 0 is the longest path
     x = [rng.standard_normal((length, 2)) for length in (1, 2, 3, 2)]
@@ -310,3 +340,10 @@ def test_it_needs_the_whole_sequence():
     layer.build(3)
     with pytest.raises(OptionError, match="whole sequence"):
         fl.Stream([layer])
+
+
+def test_the_examples_of_its_page_give_what_it_says():
+    page = Path(__file__).parents[2] / "docs" / "crf.md"
+    results = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+    assert results.attempted >= 40
+    assert results.failed == 0

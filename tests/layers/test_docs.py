@@ -18,7 +18,7 @@ PAGES = [page for page in CELLS if (DOCS / page).exists()]
 UNITS = 5
 
 
-LEAST = {"lstm": 20, "gru": 10, "rnn": 6, "activations": 4}
+LEAST = {"lstm": 20, "gru": 10, "rnn": 6, "activations": 4, "attention": 20}
 """Examples that a page has at least."""
 
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastlstm as fl
+from fastlstm import decode_tags
 from fastlstm.errors import DataError, NotBuiltError, OptionError, ShapeError
-from fastlstm.models.crf_decode import decode_tags
 from tests import naive, strategies
 from tests.naive import crf as paths
 
@@ -63,8 +63,9 @@ def test_the_form_is_that_of_the_input(rng):
     assert decode_tags(layer, x.tolist()).tolist() == dense.tolist()
 
 
-def tagger(rng):
-    model = fl.Sequential([fl.Embedding(9, 4), fl.LSTM(5, return_sequences=True), fl.Dense(3), fl.CRF()], seed=0)
+def tagger(rng, **options):
+    layers = fl.Embedding(9, 4, **options), fl.LSTM(5, return_sequences=True), fl.Dense(3), fl.CRF()
+    model = fl.Sequential(layers, seed=0)
     model.build()
     for array in model.layers[-1].arrays.values():
         array[...] = rng.standard_normal(array.shape)
@@ -94,6 +95,15 @@ def test_padding_is_left_out(rng):
     expected = decode_tags(model, ids)
     tags = decode_tags(model, np.array([[1, 2, 3, 8], [4, 8, 8, 8]]), [3, 1])
     assert tags.tolist() == [[*expected[0], 0], [*expected[1], 0, 0, 0]]
+
+
+def test_padding_before_and_after_is_left_out_where_ids_of_0_are_padding(rng):
+    model = tagger(rng, mask_zero=True)
+    expected = decode_tags(model, [np.array([1, 2, 3]), np.array([4])])
+    after = decode_tags(model, np.array([[1, 2, 3, 0], [4, 0, 0, 0]]))
+    before = decode_tags(model, np.array([[0, 1, 2, 3], [0, 0, 0, 4]]))
+    assert after.tolist() == [[*expected[0], 0], [*expected[1], 0, 0, 0]]
+    assert before.tolist() == [[0, *expected[0]], [0, 0, 0, *expected[1]]]
 
 
 def test_a_model_that_is_only_a_crf(rng):

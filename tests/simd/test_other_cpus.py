@@ -15,8 +15,10 @@ ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
     import sys
+    import numpy as np
     from fastlstm.simd.host import REGISTERS
     from tests import strategies
+    from tests.layers import attending, test_attention
     from tests.layers.harness import lstm_of, naive_result, random_loss, train_lstm
     from tests.layers.test_lstm import assert_same
 
@@ -24,6 +26,10 @@ PROGRAM = """
     loss = random_loss(case)
     for dtype in sys.argv[1:]:
         assert_same(train_lstm(lstm_of(case.weights, dtype), case, loss), naive_result(case, loss))
+        for kind in ("dot", "additive, projected"):
+            pairs = attending.random_case(np.random.default_rng(0), [7, 1], [2, 5], (9, 9))
+            layer = attending.layer_for(kind, pairs, dtype)
+            test_attention.assert_same(attending.train(layer, pairs), attending.naive_result(layer, pairs))
     print(REGISTERS.width)
 """
 
@@ -36,7 +42,7 @@ if REGISTERS.width > 32:
 
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="x86 targets")
 @pytest.mark.parametrize(("variables", "width", "dtypes"), TARGETS)
-def test_an_lstm_is_right_with_other_registers(variables, width, dtypes):
+def test_an_lstm_and_attention_are_right_with_other_registers(variables, width, dtypes):
     result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM), *dtypes],
         capture_output=True,
