@@ -144,7 +144,7 @@ def denormals(tiny: bool) -> Table:
         ("inputs and weights times 1e-38", 1e-38, 1e-38),
     ):
         layer, x = recurrent(shape), inputs(shape) * np.float32(of_inputs)
-        for value in layer.params.values():
+        for value in layer.arrays.values():
             value *= np.float32(of_weights)
         layer.changed()
         calls[label] = SERIAL, lambda layer=layer, x=x: layer(x)
@@ -222,7 +222,7 @@ def gates_in_powers_of_two(tiny: bool) -> Table:
 def infer_by(cell: cells.Cell, shape: Shape) -> Callable[[], Any]:
     """Return the call of inference by a cell with an LSTM's weights."""
     layer, x = recurrent(shape), inputs(shape)
-    recurrence = Recurrence(Geometry(cell, shape.units, shape.features, shape.units, layer.dtype), layer.params)
+    recurrence = Recurrence(Geometry(cell, shape.units, shape.features, shape.units, layer.dtype), layer.arrays)
     where = layer.where(x)
     return lambda: recurrence.infer_dense(where, shape.sequences, shape.steps, None, False)
 
@@ -242,7 +242,7 @@ def bitwise_invariance(tiny: bool) -> Table:
     with SERIAL.active():
         one_core = layer(x)[0]
     rows = x.reshape(-1, shape.features)
-    weight = layer.params["weight_ih_l0"].T
+    weight = layer.arrays["weight_ih_l0"].T
     together = rows @ weight
     apart = np.concatenate([row[None] @ weight for row in rows])
     compared = {

@@ -1,5 +1,6 @@
 """The pages of the architecture name what exists: links, files, tuned numbers; and they stay short."""
 
+import doctest
 import re
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from fastlstm.runtime import config
 
 ROOT = Path(__file__).parents[1]
 DESIGN = ROOT / "docs" / "design.md"
-PAGES = [DESIGN, *sorted((ROOT / "docs" / "decisions").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+EXTENDING = ROOT / "docs" / "extending.md"
+PAGES = [DESIGN, EXTENDING, *sorted((ROOT / "docs" / "decisions").glob("*.md")), ROOT / "CONTRIBUTING.md"]
 EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 NUMBERS = {name for name, *_ in config.describe()}
 
@@ -55,3 +57,12 @@ def test_the_architecture_is_one_page_with_two_drawings():
     text = DESIGN.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 120
     assert text.count("```text") == 2
+
+
+def test_the_examples_of_extending_run_and_are_short():
+    results = doctest.testfile(str(EXTENDING), module_relative=False, encoding="utf-8")
+    assert results.attempted >= 40
+    assert results.failed == 0
+    examples = re.findall(r"```python\n(.*?)```", EXTENDING.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(examples) >= 9
+    assert max(len(example.strip().splitlines()) for example in examples) <= 40

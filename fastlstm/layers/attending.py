@@ -262,7 +262,7 @@ class Attending(SeveralInputs):
 
     def project(self, rows: Rows, name: str, memory: Any) -> Rows:
         """Return ``rows W^T`` for the parameter of this name."""
-        weight, kept = self.params[name], self._panels
+        weight, kept = self.arrays[name], self._panels
         if name not in kept:
             kept[name] = panels_of(weight.T)
         out: Rows = memory(f"projected by {name}", (len(rows), len(weight)))
@@ -270,7 +270,7 @@ class Attending(SeveralInputs):
 
     def project_back(self, dy: Rows, rows: Rows, name: str, frame: Frame, workspace: Workspace) -> tuple[Rows, Rows]:
         """Return the gradients of `rows` and of the parameter, given that of `project`."""
-        weight = self.params[name]
+        weight = self.arrays[name]
         units, features = weight.shape
         dweight, _ = gradient_of_weight(rows_of(dy), rows_of(rows), len(rows), frame, workspace, name, sums=False)
         size = panels_size(units, features, self.dtype)

@@ -113,7 +113,7 @@ class Attention(Attending):
         if self.score_mode == "general":
             query = self.project(query, "weight", memory)
         if self.use_scale:
-            query = np.multiply(query, self.params["scale"], out=memory("scaled", query.shape))
+            query = np.multiply(query, self.arrays["scale"], out=memory("scaled", query.shape))
         return Operands(query, key if own_key else None, None)
 
     def operands_back(
@@ -126,7 +126,7 @@ class Attention(Attending):
             plain = frame.take("projected by weight", shape, self.dtype) if general else cache.query_rows
             products = np.multiply(plain, dquery, out=frame.take("products", shape, self.dtype))
             gradients["scale"] = products.sum(dtype=np.float64, keepdims=True).reshape(1).astype(self.dtype)
-            dquery *= self.params["scale"]
+            dquery *= self.arrays["scale"]
         if general:
             dquery, gradients["weight"] = self.project_back(dquery, cache.query_rows, "weight", frame, workspace)
         return dquery, inner.key, gradients
@@ -211,7 +211,7 @@ class AdditiveAttention(Attending):
         if self.units is not None:
             query, key = self.project(query, "query_weight", memory), self.project(key, "key_weight", memory)
         units = query.shape[1]
-        factors = self.params["scale"] if self.use_scale else np.ones(units, self.dtype)
+        factors = self.arrays["scale"] if self.use_scale else np.ones(units, self.dtype)
         return Operands(
             query, key if own_key or self.units is not None else None, padded_bias(factors, units, self.dtype)
         )

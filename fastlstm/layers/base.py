@@ -12,10 +12,11 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ..data.numbers import as_numbers, whole
+from ..data.numbers import whole
 from ..data.packed import BatchFormat, BatchLike, Packed, is_ragged, pack
 from ..engine.context import Gradients, PassContext, TableGradient
-from ..errors import ContractError, NotBuiltError, OptionError, ShapeError
+from ..errors import ContractError, OptionError, ShapeError
+from .params import Parametric
 from .symbol import Spec, connect, is_symbolic, symbols_in
 
 __all__ = ["Gradients", "Layer", "PassContext", "TableGradient", "dropped", "size"]
@@ -36,7 +37,7 @@ def dropped(kind: str, word: str, value: object) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
-class Layer:
+class Layer(Parametric):
     """Base of all layers.
 
     Parameters
@@ -68,9 +69,7 @@ class Layer:
             raise OptionError(f"{self.kind}: dtype is {dtype!r}; expected float32 or float64") from None
         if self.dtype not in (np.float32, np.float64):
             raise OptionError(f"{self.kind}: dtype is {self.dtype}; expected float32 or float64")
-        self.params: dict[str, NDArray[Any]] = {}
-        self.buffers: dict[str, NDArray[Any]] = {}
-        """Arrays that are saved beside the parameters but not trained, such as running means."""
+        self.arrays, self.buffers = {}, {}
         self.trainable = True
         """Whether training moves the parameters."""
         self.penalties: dict[str, float] = {}
@@ -79,16 +78,6 @@ class Layer:
         """F of the input; a tuple where there are several; None until the layer is built."""
 
     # --- what a layer defines -----------------------------------------------------------------------------------
-
-    @property
-    def kind(self) -> str:
-        """Class name, as errors and summaries show it."""
-        return type(self).__name__
-
-    @property
-    def built(self) -> bool:
-        """Whether the layer knows its input size and has its parameters."""
-        return self.features_in is not None
 
     @property
     def fused_by(self) -> str | None:
@@ -207,7 +196,7 @@ class Layer:
         self._take_params(tuple(features) if self.takes_several else features, None)
 
     def _take_params(self, features: Any, rng: np.random.Generator | None) -> None:
-        self.params = {
+        self.arrays = {
             name: np.ascontiguousarray(value, self.dtype) for name, value in self.create(features, rng).items()
         }
         self.buffers = {
@@ -215,9 +204,6 @@ class Layer:
         }
         self.features_in = features
         self.changed()
-
-    def changed(self) -> None:
-        """Forget what was derived from the parameters; call it after writing into them."""
 
     def check_features(self, count: int) -> None:
         """Raise ShapeError unless the input has as many features as the layer was built for."""
@@ -266,56 +252,6 @@ class Layer:
         if not self.takes_ids:
             self.check_features(packed.features)
         return packed, form
-
-    def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return a copy of the parameters by name, with torch's names and shapes."""
-        if not self.built:
-            raise NotBuiltError(f"{self.kind} has no parameters yet: call it on data or build(features) first")
-        return {name: value.copy() for name, value in self.saved().items()}
-
-    def saved(self) -> dict[str, NDArray[Any]]:
-        """Return what a model file keeps: the parameters and buffers themselves."""
-        return self.params | self.buffers
-
-    def load_state_dict(self, tensors: dict[str, ArrayLike]) -> None:
-        """Take over parameters by name; all must be there, and fit.
-
-        Parameters
-        ----------
-        tensors : dict of str to array
-            Torch's names and shapes; values are converted to the layer's dtype.
-
-        Raises
-        ------
-        ShapeError
-            A tensor is missing, unknown, or has another shape than this layer's.
-        DataError
-            A tensor holds no numbers, or masked ones.
-        """
-        arrays = {name: as_numbers(value, f"{self.kind}: {name}") for name, value in tensors.items()}
-        if not self.built:
-            self.allocate(self.features_from(arrays))
-            try:
-                self.load_state_dict(tensors)
-            except ShapeError:  # what did not fit shall not decide for how many features this layer is
-                self.params, self.buffers, self.features_in = {}, {}, None
-                raise
-            return
-        own = self.saved()
-        if missing := own.keys() - arrays.keys():
-            raise ShapeError(f"{self.kind}: no tensor {sorted(missing)}; given: {sorted(arrays)}")
-        if unknown := arrays.keys() - own.keys():
-            raise ShapeError(f"{self.kind}: unknown tensor {sorted(unknown)}; expected: {sorted(own)}")
-        for name, value in arrays.items():
-            if value.shape != own[name].shape:
-                raise ShapeError(f"{self.kind}: {name} has shape {value.shape}; expected {own[name].shape}")
-        for name, value in arrays.items():
-            own[name][...] = value
-        self.changed()
-
-    def features_from(self, tensors: dict[str, NDArray[Any]]) -> Any:
-        """Return the input features that the shapes of `tensors` speak of."""
-        return 0
 
 
 def _pair(layer: Layer, method: str, returned: Any, expected: str) -> Any:

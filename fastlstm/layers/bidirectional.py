@@ -113,9 +113,9 @@ class Bidirectional(StatesInGraph, Layer):
         self.penalties = {}
         for layer, suffix in zip(self.directions, ("", "_reverse"), strict=True):
             # the same arrays under their own names: what is written to one is written to the other
-            names = [name for name in self.params if name.endswith("_reverse") == bool(suffix)]
-            layer.params = {name.removesuffix("_reverse"): self.params[name] for name in names}
-            layer.features_in = features
+            names = [name for name in self.arrays if name.endswith("_reverse") == bool(suffix)]
+            layer.arrays = {name.removesuffix("_reverse"): self.arrays[name] for name in names}
+            layer.features_in, layer.beside = features, (self,)
             layer.changed()
             self.penalties |= {name + suffix: factor for name, factor in layer.penalties.items()}
 

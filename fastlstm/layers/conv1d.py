@@ -178,15 +178,15 @@ class Conv1D(SlidingLayer):
         self.penalties = {
             name: regularizer.l2
             for name, regularizer in regularizers.items()
-            if regularizer is not None and name in self.params
+            if regularizer is not None and name in self.arrays
         }
 
     def packed(self) -> _Weights:
         """Return the packed parameters, which are kept until they change."""
         kept = self._weights
         if not kept:
-            bias = self.params["bias"] if self.use_bias else None
-            kept.append(_Weights(kernel_panels(self.params["weight"]), padded_bias(bias, self.filters, self.dtype)))
+            bias = self.arrays["bias"] if self.use_bias else None
+            kept.append(_Weights(kernel_panels(self.arrays["weight"]), padded_bias(bias, self.filters, self.dtype)))
         return kept[0]
 
     def forward(self, x: Packed, context: PassContext, *, linear: bool = False) -> tuple[Packed, _Cache | None]:
@@ -207,7 +207,7 @@ class Conv1D(SlidingLayer):
         kept, frame, taps = cache.kept, cache.frame, cache.taps
         dz = np.ascontiguousarray(dy if kept is None else through_activation(dy, kept, self.activation))
         weight, bias = gradient_of_kernel(dz, cache.rows, taps.rows, frame, context.workspace, bias=self.use_bias)
-        dx = gradient_of_input(dz, self.params["weight"], cache.x, taps, self.window, frame)
+        dx = gradient_of_input(dz, self.arrays["weight"], cache.x, taps, self.window, frame)
         context.workspace.release(self, frame)
         return dx, {"weight": weight, "bias": bias} if self.use_bias else {"weight": weight}
 

@@ -117,7 +117,7 @@ class CRF(Layer):
     @property
     def chain(self) -> Chain:
         """What paths score beside their emissions: the parameters, -inf where something is forbidden."""
-        own = Chain(*(self.params[name] for name in CHAIN_PARAMETERS))
+        own = Chain(*(self.arrays[name] for name in CHAIN_PARAMETERS))
         if not self.forbidden:
             return own
         if self._masks is None or len(self._masks.start) != len(own.start):
@@ -152,7 +152,7 @@ class CRF(Layer):
             raise OptionError(
                 f"CRF ({self.name}): a loss over the probabilities of its tags does not train it; use loss='crf'"
             )
-        return dy, {name: cache.gradients[name] for name in self.params}
+        return dy, {name: cache.gradients[name] for name in self.arrays}
 
 
 def _pairs(forbidden: Any) -> tuple[list[Pair], int | None]:

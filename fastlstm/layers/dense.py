@@ -127,8 +127,8 @@ class Dense(Layer):
     def packed(self) -> _Weights:
         kept = self._weights
         if not kept:
-            weight = self.params["weight"]
-            bias = self.params["bias"] if self.use_bias else None
+            weight = self.arrays["weight"]
+            bias = self.arrays["bias"] if self.use_bias else None
             kept.append(_Weights(panels_of(weight.T), padded_bias(bias, self.units, self.dtype)))
         return kept[0]
 
@@ -160,7 +160,7 @@ class Dense(Layer):
         dx = frame.take("dx", cache.x.shape, self.dtype)
         panels = frame.take("panels", (panels_size(self.units, features, self.dtype),), self.dtype)
         if not add:
-            panels_of(self.params["weight"], panels)
+            panels_of(self.arrays["weight"], panels)
         times(dz, panels, padded_bias(None, features, self.dtype), dx)
         context.workspace.release(self, frame)
         return dx, {"weight": dweight, "bias": dbias} if self.use_bias else {"weight": dweight}

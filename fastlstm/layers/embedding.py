@@ -119,13 +119,13 @@ class Embedding(Layer):
         def out(shape: tuple[int, int]) -> NDArray[Any]:
             return aligned(shape, self.dtype) if frame is None else frame.take("out", shape, self.dtype)
 
-        rows = EmbeddingGather(ids, self.params["weight"], self.version, out)
+        rows = EmbeddingGather(ids, self.arrays["weight"], self.version, out)
         return x.with_rows(rows), None if frame is None else _Cache(ids, frame)
 
     def backward(self, dy: NDArray[Any] | TableGradient, cache: _Cache, context: PassContext) -> tuple[None, Gradients]:
         context.workspace.release(self, cache.frame)
         if isinstance(dy, TableGradient):
             return None, {"weight": dy.gradient}
-        weight = self.params["weight"]
+        weight = self.arrays["weight"]
         gradient = cache.frame.take("gradient", weight.shape, self.dtype)
         return None, {"weight": add_to_rows(dy, cache.ids, gradient)}

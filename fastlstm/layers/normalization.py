@@ -79,10 +79,10 @@ class _Normalization(Layer):
         return next((len(value) for value in tensors.values() if value.ndim == 1), 0)
 
     def _weight(self) -> NDArray[Any]:
-        return self.params["weight"] if self.scale else np.ones(self.features_in, self.dtype)
+        return self.arrays["weight"] if self.scale else np.ones(self.features_in, self.dtype)
 
     def _bias(self) -> NDArray[Any]:
-        return self.params["bias"] if self.center else np.zeros(self.features_in, self.dtype)
+        return self.arrays["bias"] if self.center else np.zeros(self.features_in, self.dtype)
 
     def _sums(self, frame: Frame) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """Return memory for two sums over rows (2, F): scratch, and float64."""
@@ -94,7 +94,7 @@ class _Normalization(Layer):
         return {
             name: _assigned(frame.take(name, sums[place].shape, self.dtype), sums[place])
             for place, name in enumerate(("weight", "bias"))
-            if name in self.params
+            if name in self.arrays
         }
 
 
@@ -191,7 +191,7 @@ class LayerNormalization(_Normalization):
         x, stats, frame = cache
         dx = np.ascontiguousarray(dy)
         part, sums = self._sums(frame)
-        if self.params:
+        if self.arrays:
             _over_features(norm.layer_norm_sums, dx, x, stats, part, sums, like=x)
         _over_rows(norm.layer_norm_backward, dx, x, self._weight(), stats, self._about_mean, like=x)
         context.workspace.release(self, frame)

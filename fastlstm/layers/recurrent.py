@@ -134,14 +134,14 @@ class RecurrentLayer(StatesInGraph, Layer):
 
     def changed(self) -> None:
         recurrence = self._recurrence
-        if recurrence is None or recurrence.params is not self.params:
+        if recurrence is None or recurrence.params is not self.arrays:
             self._recurrence = None
             regularizers = (self.kernel_regularizer, self.recurrent_regularizer, self.bias_regularizer)
             names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0")
             self.penalties = {
                 name: regularizer.l2
                 for name, regularizer in zip(names, regularizers, strict=True)
-                if regularizer is not None and name in self.params
+                if regularizer is not None and name in self.arrays
             }
         else:
             recurrence.changed()
@@ -154,7 +154,7 @@ class RecurrentLayer(StatesInGraph, Layer):
             if self.features_in is None:
                 raise NotBuiltError(f"{self.kind} has no parameters yet: call it on data or build(features) first")
             geometry = Geometry(self.cell(), self.units, self.features_in, self.features_out, self.dtype)
-            recurrence = self._recurrence = Recurrence(geometry, self.params)
+            recurrence = self._recurrence = Recurrence(geometry, self.arrays)
         return recurrence
 
     def __getstate__(self) -> dict[str, Any]:

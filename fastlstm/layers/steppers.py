@@ -55,7 +55,7 @@ class RecurrentStepper:
         if embedding is None:
             return self._stepper.step(rows)
         ids = embedding.take_ids(rows)
-        return self._stepper.step_of_table(ids, embedding.params["weight"], embedding.version)
+        return self._stepper.step_of_table(ids, embedding.arrays["weight"], embedding.version)
 
 
 class _RowStepper:

@@ -87,7 +87,8 @@ class TimeDistributed(Layer):
         self.layer.dtype = self.dtype
         super()._take_params(features, rng)
         # the same arrays: what is written to one is written to the other
-        self.layer.params, self.layer.buffers, self.layer.features_in = self.params, self.buffers, features
+        self.layer.arrays, self.layer.buffers, self.layer.features_in = self.arrays, self.buffers, features
+        self.layer.beside = (self,)
         self.layer.changed()
         self.penalties = self.layer.penalties
 

@@ -86,7 +86,7 @@ def compile_for(
     """
     if loss is None:
         raise OptionError("compile: no loss; pass one, such as loss='binary_crossentropy'")
-    if isinstance(loss, str | losses.Loss) and len(names) > 1:
+    if isinstance(loss, str | losses.Loss | type) and len(names) > 1:
         loss = [loss] * len(names)  # the same for each, as in Keras
     if len(names) == 1 and isinstance(loss, list | tuple) and len(loss) == 1:
         loss = loss[0]

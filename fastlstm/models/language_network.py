@@ -89,7 +89,8 @@ class LanguageNetwork:
             else:
                 layer.allocate(count)
         if self.tied:
-            self.output.params["weight"] = self.embedding.params["weight"]
+            self.output.arrays["weight"] = self.embedding.arrays["weight"]
+            self.output.beside, self.embedding.beside = (self.embedding,), (self.output,)
         self._inference = PassContext()
 
     # --- parameters ---------------------------------------------------------------------------------------------
@@ -97,12 +98,12 @@ class LanguageNetwork:
     @property
     def params(self) -> dict[str, NDArray[Any]]:
         """The weights themselves, by torch's names; tied weights are there once, as ``embedding.weight``."""
-        named = {"embedding.weight": self.embedding.params["weight"]}
+        named = {"embedding.weight": self.embedding.arrays["weight"]}
         for place, lstm in enumerate(self.lstms):
-            named |= {f"lstm.{_of_layer(name, place)}": value for name, value in lstm.params.items()}
+            named |= {f"lstm.{_of_layer(name, place)}": value for name, value in lstm.arrays.items()}
         if not self.tied:
-            named["output.weight"] = self.output.params["weight"]
-        return named | {"output.bias": self.output.params["bias"]}
+            named["output.weight"] = self.output.arrays["weight"]
+        return named | {"output.bias": self.output.arrays["bias"]}
 
     def changed(self) -> None:
         """Forget what was derived from the weights; call it after writing into them."""

@@ -295,7 +295,7 @@ def build_layers(graph: Graph, rng: Any, who: str) -> None:
     OptionError
         Layers compute in different types.
     """
-    dtype: Any = next((layer.dtype for layer in graph.layers if layer.built and layer.params), None)
+    dtype: Any = next((layer.dtype for layer in graph.layers if layer.built and layer.arrays), None)
     dtype = graph.layers[0].dtype if dtype is None and graph.layers else dtype
     for node in graph.nodes:
         layer = node.layer

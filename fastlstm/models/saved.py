@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ModelFileError, OptionError
+from ..layers import registry
 from ..training import checkpoint, losses, optimizers
 from .compilable import Compilable
 from .description import describe_compiled
@@ -83,9 +84,13 @@ class Saved(Compilable):
         checkpoint.save_file(path, tensors, config)
 
     @classmethod
-    def load(cls: type[M], path: str | os.PathLike[str]) -> M:
-        """Return the model that `save` wrote, compiled as it was; with its optimizer's state where that was kept."""
-        return cls.from_saved(*checkpoint.load_file(path), str(path))
+    def load(cls: type[M], path: str | os.PathLike[str], custom_objects: Mapping[str, type] | None = None) -> M:
+        """Return the model that `save` wrote, compiled as it was; with its optimizer's state where that was kept.
+
+        `custom_objects` are classes of your own, as `fastlstm.load` takes them.
+        """
+        with registry.custom_objects(custom_objects):
+            return cls.from_saved(*checkpoint.load_file(path), str(path))
 
     @classmethod
     def from_saved(cls: type[M], tensors: Mapping[str, ArrayLike], config: Mapping[str, Any], path: str) -> M:

@@ -154,7 +154,7 @@ class Structure:
     @property
     def _trained_names(self) -> list[str]:
         """Names of the parameters that training moves, in the order in which an optimizer sees them."""
-        return [f"{layer.name}.{name}" for layer in self.layers if layer.trainable for name in layer.params]
+        return [f"{layer.name}.{name}" for layer in self.layers if layer.trainable for name in layer.arrays]
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return copies of all parameters, named ``layer.parameter``: ``lstm.weight_ih_l0``."""

@@ -38,7 +38,7 @@ def check_layer(layer: Layer, shapes: Any, lengths: Any, seed: int, tolerance: f
     if not double.built:
         features = tuple(_features(layer, one) for one in given)
         double.build(features if layer.takes_several else features[0], rng)
-        for array in double.params.values():
+        for array in double.arrays.values():
             array += _NOISE * rng.standard_normal(array.shape)
     double.changed()
     _check_dtype(layer, double, given, own, np.random.default_rng(seed))
@@ -47,6 +47,7 @@ def check_layer(layer: Layer, shapes: Any, lengths: Any, seed: int, tolerance: f
     )
     check = _Check(double, tuple(first), rng, seed)
     worst = check.compare(rng, tolerance)
+    check.one_output_each(tolerance)
     check.run_twice(tuple(other), tolerance)
     return worst
 
@@ -76,7 +77,7 @@ class _Check:
                     f"{self.layer.kind}: forward returned {type(output).__name__} as output {place}; expected a "
                     "Packed: x.with_rows(y) or x.one_row_each(y)"
                 )
-            if not self.layer.takes_several and output.features != self.layer.features_out:
+            if place == 0 and not self.layer.takes_several and output.features != self.layer.features_out:
                 raise ContractError(
                     f"{self.layer.kind}: output {place} has {output.features} features, features_out says "
                     f"{self.layer.features_out}"
@@ -96,12 +97,12 @@ class _Check:
     def arrays(self) -> Arrays:
         """Return what the loss depends on, by name."""
         rows = {f"input {place}": one.rows for place, one in enumerate(self.inputs) if one.rows.dtype.kind == "f"}
-        return rows | {f"parameter {name}": array for name, array in self.layer.params.items()}
+        return rows | {f"parameter {name}": array for name, array in self.layer.arrays.items()}
 
-    def back(self, inputs: Inputs, dys: Dys, cache: Any, context: PassContext) -> Arrays:
+    def back(self, inputs: Inputs, dys: Sequence[NDArray[Any] | None], cache: Any, context: PassContext) -> Arrays:
         """Return copies of the gradients that the layer gives, checked, by the names of `arrays`."""
         kind = self.layer.kind
-        returned = self.layer.run_back(tuple(dy.copy() for dy in dys), cache, context)
+        returned = self.layer.run_back(tuple(None if dy is None else dy.copy() for dy in dys), cache, context)
         if not isinstance(returned, tuple) or len(returned) != 2 or not isinstance(returned[1], dict):
             raise ContractError(
                 f"{kind}: backward returned {returned!r:.80}; expected (dx, gradients), the second a dict"
@@ -111,12 +112,12 @@ class _Check:
         for place, (x, dx) in enumerate(zip(inputs, dxs, strict=True)):
             if x.rows.dtype.kind == "f":
                 found[f"input {place}"] = self._checked(f"input {place}", dx, x.rows.shape)
-        if gradients.keys() != self.layer.params.keys():
+        if gradients.keys() != self.layer.arrays.keys():
             raise ContractError(
                 f"{kind}: backward returned gradients of {sorted(gradients)}; expected those of the parameters, "
-                f"{sorted(self.layer.params)}"
+                f"{sorted(self.layer.arrays)}"
             )
-        for name, param in self.layer.params.items():
+        for name, param in self.layer.arrays.items():
             found[f"parameter {name}"] = self._checked(f"parameter {name}", gradients[name], param.shape)
         return found
 
@@ -138,6 +139,25 @@ class _Check:
         _, cache = self.forward(self.inputs, context)
         gradients = self.back(self.inputs, self.dys, cache, context)
         return assert_close(self.value, self.arrays(), gradients, self.layer.kind, self._where, rng, tolerance)
+
+    def one_output_each(self, tolerance: float) -> None:
+        """Raise GradientError unless a gradient that is None for an output is as good as one of zeros."""
+        for place in range(len(self.dys)) if len(self.dys) > 1 else ():
+            found = []
+            for absent in (None, 0.0):
+                dys = tuple(
+                    dy.copy() if k == place else None if absent is None else 0.0 * dy for k, dy in enumerate(self.dys)
+                )
+                context = self.context()
+                _, cache = self.layer.run(self.inputs, context)
+                found.append(self.back(self.inputs, dys, cache, context))
+            for name, expected in found[1].items():
+                difference = float(np.abs(found[0][name] - expected).max(initial=0.0))
+                if not difference <= tolerance * max(float(np.abs(expected).max(initial=0.0)), 1.0):
+                    raise GradientError(
+                        f"{self.layer.kind}: the gradient of {name} differs by {difference:.2g} where run_back is "
+                        f"given None for all outputs but {place}, from where it is given zeros"
+                    )
 
     def run_twice(self, others: Inputs, tolerance: float) -> None:
         """Raise GradientError unless a layer that runs on `others`, too, before it goes back has the same gradients."""
@@ -224,18 +244,22 @@ def _in_double(layer: Layer) -> Layer:
 
     for one in _layers_in(double):
         one.dtype = np.dtype(np.float64)
-        one.params = {name: double_of(array) for name, array in one.params.items()}
+        one.arrays = {name: double_of(array) for name, array in one.arrays.items()}
         one.buffers = {name: double_of(array) for name, array in one.buffers.items()}
     for one in _layers_in(double):
         one.changed()
     return double
 
 
-def _layers_in(layer: Layer) -> Iterator[Layer]:
-    """Yield the layer and those that its attributes hold, in lists and dicts, too."""
+def _layers_in(layer: Layer, known: set[int] | None = None) -> Iterator[Layer]:
+    """Yield the layer and those that its attributes hold, in lists and dicts, too; each once."""
+    known = set() if known is None else known
+    if id(layer) in known:
+        return
+    known.add(id(layer))
     yield layer
     for value in vars(layer).values():
         held = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
         for one in held:
             if isinstance(one, Layer):
-                yield from _layers_in(one)
+                yield from _layers_in(one, known)

@@ -123,7 +123,7 @@ class Graph:
         leaving = set(self.outputs)
         steps = []
         for number, node in enumerate(self.nodes):
-            moved = bool(node.layer.trainable and node.layer.params)
+            moved = bool(node.layer.trainable and node.layer.arrays)
             back = moved or any(wanted[symbol] for symbol in node.inputs)
             wanted |= dict.fromkeys(node.outputs, back)
             shared = tuple(
@@ -152,7 +152,7 @@ class Graph:
     @property
     def params(self) -> list[NDArray[Any]]:
         """The parameters that training moves, in the order of the layers."""
-        return [value for layer in self.layers if layer.trainable for value in layer.params.values()]
+        return [value for layer in self.layers if layer.trainable for value in layer.arrays.values()]
 
     def forward(self, inputs: Sequence[Packed], context: PassContext) -> tuple[list[Packed], Caches]:
         """Return all outputs, and the cache of each step."""
@@ -254,7 +254,7 @@ class GradientSum:
         """Return the gradients of a layer's parameters, its penalties' included; zeros where nothing depends on it."""
         found = self._found.get(layer)
         if found is None:
-            found = self._found[layer] = {name: np.zeros_like(param) for name, param in layer.params.items()}
+            found = self._found[layer] = {name: np.zeros_like(param) for name, param in layer.arrays.items()}
         for name, factor in layer.penalties.items():
             found[name] = self._with_penalty(layer, name, found[name], factor)
         return found
@@ -264,7 +264,7 @@ class GradientSum:
 
         The sum is an array of its own: both biases of a recurrent layer may share one gradient, and one is penalised.
         """
-        param = layer.params[name]
+        param = layer.arrays[name]
         total = self._context.workspace.shared((layer, name), param.shape, param.dtype)
         with np.errstate(over="ignore", invalid="ignore"):  # overflow is told as divergence
             np.multiply(param, 2.0 * factor, out=total)

@@ -37,8 +37,8 @@ class Objective:
         symbols = [output.symbol for output in outputs]
         self.graph = Graph(inputs, symbols, who)
         self.layers = self.graph.layers
-        self.trained = [layer for layer in self.layers if layer.trainable and layer.params]
-        self.params = [value for layer in self.trained for value in layer.params.values()]
+        self.trained = [layer for layer in self.layers if layer.trainable and layer.arrays]
+        self.params = [value for layer in self.trained for value in layer.arrays.values()]
         self.heads = []
         for output in outputs:
             own = output._replace(plain=copy.deepcopy(output.plain), weighted=copy.deepcopy(output.weighted))
@@ -82,7 +82,7 @@ class Objective:
         """Return what the regularizers of all layers add to the loss: ``sum(factor * sum(w ** 2))``."""
         total = 0.0
         for layer, name in self._penalised:
-            norm = global_norm([layer.params[name]])
+            norm = global_norm([layer.arrays[name]])
             total += layer.penalties[name] * norm * norm
         return total
 
@@ -120,7 +120,7 @@ class Objective:
         gradients = []
         for layer in self.trained:
             own_gradients = found.of(layer)
-            gradients += [own_gradients[name] for name in layer.params]
+            gradients += [own_gradients[name] for name in layer.arrays]
         return loss, gradients
 
     def check(self, batch: Batch) -> None:

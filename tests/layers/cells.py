@@ -100,4 +100,4 @@ def named(gradients):
 def arrays_of(case, layer):
     """Return what a loss depends on, under the names that `named` gives its gradients."""
     found = {f"x{n}": x for n, x in enumerate(case.xs)}
-    return found | {f"state{k}": part for k, part in enumerate(case.states)} | layer.params
+    return found | {f"state{k}": part for k, part in enumerate(case.states)} | layer.arrays

@@ -96,7 +96,7 @@ def test_gradients_are_the_numeric_ones(kind, features, causal, rng):
 
     arrays = {f"{place}.{n}": x for place, part in enumerate(case.inputs) for n, x in enumerate(part)}
     gradients = {f"{place}.{n}": x for place, part in enumerate(result.inputs) for n, x in enumerate(part)}
-    gradcheck.assert_gradients(loss, arrays | layer.params, gradients | result.parameters)
+    gradcheck.assert_gradients(loss, arrays | layer.arrays, gradients | result.parameters)
 
 
 # --- dropout ----------------------------------------------------------------------------------------------------------

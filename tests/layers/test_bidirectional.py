@@ -103,7 +103,7 @@ def test_gradients_are_the_numeric_ones(mode, return_sequences, rng):
         y = layer(case.sequences)
         return sum((d * part).sum() for d, part in zip(dy, y, strict=True))
 
-    arrays = {f"x{n}": x for n, x in enumerate(case.sequences)} | layer.params
+    arrays = {f"x{n}": x for n, x in enumerate(case.sequences)} | layer.arrays
     gradcheck.assert_gradients(value, arrays, {f"x{n}": part for n, part in enumerate(dx)} | gradients)
 
 
@@ -129,9 +129,10 @@ def test_the_two_directions_start_from_different_weights_under_torchs_names():
 def test_what_is_written_into_the_parameters_counts():
     case = strategies.make_case([3, 2], 2, 3, 0)
     layer = Pair(case).layer
-    for array in layer.params.values():
-        array[...] = 0
-    layer.changed()
+    assert np.concatenate(layer(case.sequences)).any()
+    with layer.edit() as params:
+        for array in params.values():
+            array[...] = 0
     assert not np.concatenate(layer(case.sequences)).any()
 
 

@@ -129,7 +129,7 @@ def test_gradients_are_the_numeric_ones(specs, return_sequences, rng):
         layer.changed()
         return sum((d * part).sum() for d, part in zip(dy, layer(xs), strict=True))
 
-    arrays = {f"x{n}": x for n, x in enumerate(xs)} | layer.params
+    arrays = {f"x{n}": x for n, x in enumerate(xs)} | layer.arrays
     gradcheck.assert_gradients(value, arrays, {f"x{n}": part for n, part in enumerate(dx)} | gradients)
 
 

@@ -95,7 +95,7 @@ def test_gradients_are_the_numeric_ones(shape, options, activation, rng):
         layer.changed()
         return sum((own * y).sum() for own, y in zip(dy, layer(x), strict=True))
 
-    arrays = {f"x{n}": part for n, part in enumerate(x)} | layer.params
+    arrays = {f"x{n}": part for n, part in enumerate(x)} | layer.arrays
     exact = {f"x{n}": part for n, part in enumerate(dx)} | gradients
     gradcheck.assert_projected_gradients(value, arrays, exact, rng)
 
@@ -275,11 +275,11 @@ def test_penalties_and_start_values_go_by_keras_words():
     assert list(bare.params) == ["weight"]
 
 
-def test_written_weights_take_effect_when_the_layer_is_told(rng):
+def test_written_weights_take_effect(rng):
     layer, x = fl.Conv1D(3, 2), rng.standard_normal((1, 5, 4)).astype(np.float32)
     before = layer(x)
-    layer.params["weight"] *= 2
-    layer.changed()
+    with layer.edit() as params:
+        params["weight"] *= 2
     np.testing.assert_allclose(layer(x), 2 * before, rtol=1e-6)
 
 

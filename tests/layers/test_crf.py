@@ -29,7 +29,7 @@ def crf_of(rng, tags, dtype="float64", **options):
     """Return a layer whose scores are of order 1."""
     layer = fl.CRF(dtype=dtype, **options)
     layer.build(tags, 0)
-    for array in layer.params.values():
+    for array in layer.arrays.values():
         array[...] = rng.standard_normal(array.shape)
     return layer
 
@@ -109,7 +109,7 @@ def test_gradients_are_the_numeric_ones(lengths, forbidden, rng):
         return float(weights @ losses) / len(losses)
 
     assert abs(loss - value()) < 1e-12
-    arrays = {f"x{n}": part for n, part in enumerate(sequences)} | layer.params
+    arrays = {f"x{n}": part for n, part in enumerate(sequences)} | layer.arrays
     exact = {f"x{n}": part for n, part in enumerate(form.unpack(x.with_rows(dx)))} | gradients
     gradcheck.assert_gradients(value, arrays, exact)
 
@@ -225,7 +225,7 @@ def test_what_is_forbidden_has_gradient_0_and_its_parameter_counts_nothing(rng):
     assert gradients["end_transitions"][2] == 0
     assert (gradients["transitions"] != 0).sum() == 7
     dx = dx.copy()
-    layer.params["transitions"][[0, 1], [1, 1]] = 100.0
+    layer.arrays["transitions"][[0, 1], [1, 1]] = 100.0
     layer.changed()
     assert_bitwise_equal(train(layer, sequences, tags, PassContext(training=True))[1], dx)
 

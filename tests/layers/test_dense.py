@@ -63,7 +63,7 @@ def test_gradients_are_the_numeric_ones(activation, rng):
         layer.changed()
         return (dy[0] * layer(x)[0]).sum()
 
-    gradcheck.assert_gradients(value, {"x": x[0]} | layer.params, {"x": dx[0]} | gradients)
+    gradcheck.assert_gradients(value, {"x": x[0]} | layer.arrays, {"x": dx[0]} | gradients)
 
 
 def test_the_values_before_the_activation_are_to_be_had_for_a_loss_that_fuses_with_it(rng):

@@ -55,7 +55,7 @@ def test_every_gradient_is_the_numeric_one(lengths):
     case = strategies.make_case(lengths, 2, 3, 5)
     loss, layer = random_loss(case), lstm_of(case.weights)
     result = train_lstm(layer, case, loss)
-    arrays = {"h0": case.h0, "c0": case.c0} | {f"x{n}": x for n, x in enumerate(case.sequences)} | layer.params
+    arrays = {"h0": case.h0, "c0": case.c0} | {f"x{n}": x for n, x in enumerate(case.sequences)} | layer.arrays
     gradients = {"h0": result.dh0, "c0": result.dc0} | {f"x{n}": dx for n, dx in enumerate(result.dx)}
     gradients |= {name: gradient.copy() for name, gradient in result.gradients.items()}
 
@@ -72,7 +72,7 @@ def test_gradients_of_large_shapes_along_random_directions(lengths, features, un
     case = strategies.make_case(lengths, features, units, 6)
     loss, layer = random_loss(case), lstm_of(case.weights)
     result = train_lstm(layer, case, loss)
-    arrays = {"h0": case.h0, "c0": case.c0} | {f"x{n}": x for n, x in enumerate(case.sequences)} | layer.params
+    arrays = {"h0": case.h0, "c0": case.c0} | {f"x{n}": x for n, x in enumerate(case.sequences)} | layer.arrays
     gradients = {"h0": result.dh0, "c0": result.dc0} | {f"x{n}": dx for n, dx in enumerate(result.dx)}
 
     def value():
@@ -248,7 +248,7 @@ def test_gradients_with_dropout_are_the_numeric_ones_of_the_same_masks(options, 
         return train_lstm(layer, case, loss, PassContext(training=True, rng=np.random.default_rng(4)))
 
     result = once()
-    arrays = {"h0": case.h0, "c0": case.c0} | {f"x{n}": x for n, x in enumerate(case.sequences)} | layer.params
+    arrays = {"h0": case.h0, "c0": case.c0} | {f"x{n}": x for n, x in enumerate(case.sequences)} | layer.arrays
     gradients = {"h0": result.dh0, "c0": result.dc0} | {f"x{n}": dx for n, dx in enumerate(result.dx)}
 
     def value():

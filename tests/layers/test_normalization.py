@@ -21,7 +21,7 @@ def built(kind, features, rng, dtype="float64", **options):
     """Return a layer with random weights."""
     layer = KINDS[kind](dtype=dtype, **options)
     layer.build(features)
-    for value in layer.params.values():
+    for value in layer.arrays.values():
         value[...] = rng.standard_normal(features)
     return layer
 
@@ -76,7 +76,7 @@ def test_gradients_are_the_numeric_ones(kind, rng):
         return sum((a * b).sum() for a, b in zip(y, dy, strict=True))
 
     found = {"x0": dx[0], "x1": dx[1]} | gradients
-    gradcheck.assert_gradients(value, {"x0": x[0], "x1": x[1]} | layer.params, found)
+    gradcheck.assert_gradients(value, {"x0": x[0], "x1": x[1]} | layer.arrays, found)
 
 
 @pytest.mark.parametrize("kind", KINDS)

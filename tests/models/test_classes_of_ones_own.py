@@ -337,3 +337,19 @@ def test_classes_passed_to_one_load_are_not_there_for_the_next(data, tmp_path):
     fl.load(tmp_path / "m", {"Scale": Scale})
     with pytest.raises(ModelFileError, match="Scale"):
         fl.load(tmp_path / "m")
+
+
+def test_a_graph_holds_them_too(rng, tmp_path):
+    """Both outputs have a loss of the user's own; a class as such stands for an object of it."""
+    loss, metric, _ = REGISTERED.values()
+    x = fl.Input((4, 3))
+    h = Registered(0.5)(fl.LSTM(5, return_sequences=True)(x))
+    model = fl.Model(x, [fl.Dense(2, name="steps")(h), fl.Dense(1, name="last")(fl.LastStep()(h))])
+    model.compile("adam", loss, metrics={"steps": [metric(0.4)], "last": ["mse"]}, loss_weights=[1.0, 0.5])
+    data, targets = rng.standard_normal((6, 4, 3)), [rng.standard_normal((6, 4, 2)), rng.standard_normal((6, 1))]
+    model.fit(data, targets, epochs=2, verbose=0)
+    model.save(tmp_path / "m")
+    loaded = fl.load(tmp_path / "m")
+    assert [type(one) for one in loaded.loss.values()] == [loss, loss]
+    assert loaded.evaluate(data, targets, return_dict=True) == model.evaluate(data, targets, return_dict=True)
+    assert type(fl.Model.load(tmp_path / "m").layers[1]) is Registered

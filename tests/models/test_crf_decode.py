@@ -15,7 +15,7 @@ from tests.naive import crf as paths
 def crf_of(rng, tags, **options):
     layer = fl.CRF(dtype="float64", **options)
     layer.build(tags, 0)
-    for array in layer.params.values():
+    for array in layer.arrays.values():
         array[...] = 2 * rng.standard_normal(array.shape)
     return layer
 
@@ -67,7 +67,7 @@ def tagger(rng, **options):
     layers = fl.Embedding(9, 4, **options), fl.LSTM(5, return_sequences=True), fl.Dense(3), fl.CRF()
     model = fl.Sequential(layers, seed=0)
     model.build()
-    for array in model.layers[-1].params.values():
+    for array in model.layers[-1].arrays.values():
         array[...] = rng.standard_normal(array.shape)
     return model
 

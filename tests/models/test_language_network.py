@@ -172,7 +172,7 @@ def test_names_and_shapes_are_torchs():
 def test_tied_weights_are_one():
     model = network(tied=True, hidden=3)
     assert "output.weight" not in model.params
-    assert model.output.params["weight"] is model.params["embedding.weight"]
+    assert model.output.arrays["weight"] is model.params["embedding.weight"]
 
 
 def test_a_large_vocabulary_never_has_all_its_logits_at_once():

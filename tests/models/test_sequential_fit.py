@@ -262,8 +262,8 @@ def test_a_gradient_that_overflows_names_the_step():
     class Overflow(Callback):
         def on_train_batch_begin(self, batch):
             if batch == 1:
-                self.model.layers[-1].params["weight"][...] = 1e30
-                self.model.layers[-1].changed()
+                with self.model.layers[-1].edit() as params:
+                    params["weight"][...] = 1e30
 
     with pytest.raises(DivergedError, match="batch 2 of 3 in epoch 1, after 1 steps"):
         model.fit(x, target, batch_size=8, verbose=0, callbacks=[Overflow()])

@@ -247,7 +247,7 @@ class Gated(SeveralInputs):
         return (inputs[0].with_rows(a * b), inputs[0].with_rows(a + self.params["gain"])), (a, b)
 
     def run_back(self, dys, cache, context):
-        (a, b), (product, total) = cache, dys
+        (a, b), (product, total) = cache, (np.zeros_like(cache[0]) if dy is None else dy for dy in dys)
         db = product * (b if self.wrong else a)
         return (product * b + total, db), {"gain": total.sum(axis=0)}
 
@@ -258,6 +258,26 @@ def test_a_layer_of_several_inputs_and_outputs():
     broken.wrong = True
     with pytest.raises(GradientError, match="Gated: the gradient of input 1 at sequence"):
         check_gradients(broken, [(3, 5, 4), (3, 5, 4)])
+
+
+class NeedsBoth(Gated):
+    def run_back(self, dys, cache, context):
+        product, total = (np.ones_like(cache[0]) if dy is None else dy for dy in dys)
+        return super().run_back((product, total), cache, context)
+
+
+def test_an_output_that_the_loss_does_not_see_has_no_gradient():
+    with pytest.raises(GradientError, match=r"NeedsBoth: .* is given None for all outputs but 0"):
+        check_gradients(NeedsBoth(), [(3, 5, 4), (3, 5, 4)])
+
+
+@pytest.mark.parametrize(
+    "layer", [fl.LSTM(3, return_state=True), fl.Bidirectional(fl.LSTM(3, return_state=True, return_sequences=True))]
+)
+def test_states_are_inputs_and_outputs(layer):
+    parts = 4 if layer.kind == "Bidirectional" else 2
+    shapes, lengths = [(3, 5, 4)] + [(3, 3)] * parts, [LENGTHS] + [None] * parts
+    assert check_gradients(layer, shapes, lengths=lengths) < 1e-8
 
 
 class FirstSteps(fl.Layer):

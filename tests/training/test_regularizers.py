@@ -109,7 +109,7 @@ def test_gradients_are_the_numeric_ones_of_the_loss_that_is_reported(kind, rng):
             layer.changed()
         return model.evaluate(x, y)[0]
 
-    params = {f"{layer.name}.{name}": value for layer in model.layers for name, value in layer.params.items()}
+    params = {f"{layer.name}.{name}": value for layer in model.layers for name, value in layer.arrays.items()}
     gradcheck.assert_gradients(loss, params, gradients)
 
 
@@ -162,8 +162,8 @@ def test_a_penalty_that_is_not_finite_is_divergence(rng, start):
     model = fl.Sequential([fl.LSTM(4, kernel_regularizer=1.7e308), fl.Dense(1)])
     model.compile("sgd", "mse")
     model.build(2)
-    model.layers[0].params["weight_ih_l0"][...] = start
-    model.layers[0].changed()
+    with model.layers[0].edit() as params:
+        params["weight_ih_l0"][...] = start
     expected = model.get_weights()
     with pytest.raises(DivergedError, match="the loss became"):
         model.fit(x, y, epochs=1, verbose=0)
