@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.windows import Windows
+from ..data.windows import Window, Windows
 from ..errors import DivergedError
 from ..layers.base import PassContext
 from ..training import optimizers, schedules
-from .language_network import LanguageNetwork
+from ..training.loop import Snapshot, Trainer
+from .language_network import LanguageNetwork, NetworkState
 from .language_options import LanguageModelOptions
 
 __all__ = ["Progress", "Report", "Training", "train_network"]
@@ -144,30 +145,30 @@ def train_network(
     try:
         training.run()
     except BaseException:
-        training.kept.restore()
+        training.trainer.restore()
         raise
     return training.result()
 
 
-class _Weights:
-    """A copy of a network's weights, to go back to."""
+class _Windows:
+    """A network's loss over windows that follow each other: the state goes from one to the next, gradients do not."""
 
     def __init__(self, network: LanguageNetwork):
-        self._network = network
-        self._kept = self._spare = {name: value.copy() for name, value in network.params.items()}
+        self.network = network
+        self.params = [*network.params.values()]
+        self.state: NetworkState | None = None
 
-    def keep(self) -> None:
-        """Copy the weights as they are now; an interrupt meanwhile leaves the copy from before."""
-        if self._spare is self._kept:
-            self._spare = {name: value.copy() for name, value in self._kept.items()}
-        for name, value in self._network.params.items():
-            self._spare[name][...] = value
-        self._kept, self._spare = self._spare, self._kept
+    @property
+    def kept(self) -> list[NDArray[Any]]:
+        return self.params
 
-    def restore(self) -> None:
-        for name, value in self._network.params.items():
-            value[...] = self._kept[name]
-        self._network.changed()
+    def train(self, window: Window, context: PassContext) -> tuple[float, list[NDArray[Any]] | None]:
+        step = self.network.train_step(window, self.state, context)
+        self.state = step.state
+        return step.loss, [step.gradients[name] for name in self.network.params] if math.isfinite(step.loss) else None
+
+    def changed(self) -> None:
+        self.network.changed()
 
 
 class _Training:
@@ -188,49 +189,46 @@ class _Training:
         self.options = options
         self.report = report
         self.held_out_loss = held_out_loss if options.patience else None
-        self.optimizer = make_optimizer(options)
         self.schedule = make_schedule(options)
-        self.pass_ = PassContext(training=True, rng=np.random.default_rng([options.seed, 1]))
-        self.kept = _Weights(network)
+        self.objective = _Windows(network)
+        rng = np.random.default_rng([options.seed, 1])
+        self.trainer = Trainer(self.objective, make_optimizer(options), rng, "clip=1")
         self.losses: list[float] = []
         self.epoch = self.tokens = 0
         self.clock = self.last = time.perf_counter()  # ends of the first step and of the last
 
     def run(self) -> None:
         """Train until the epochs, the seconds or the patience are used up."""
-        best: tuple[float, int, _Weights] | None = None
+        best: tuple[float, int, Snapshot] | None = None
         while self.share < 1.0:
             self.epoch += 1
             self._run_epoch()
             if self.held_out_loss is not None:
                 loss = self.held_out_loss()
-                self._checked(loss, "the held-out loss")
+                if not math.isfinite(loss):
+                    raise DivergedError(
+                        f"the held-out loss became {loss} after epoch {self.epoch}; the weights from before its last "
+                        f"step are kept. Choose a lower learning rate than {self.options.learning_rate:g}"
+                    )
                 self._tell(loss)
                 if best is None or loss < best[0]:
-                    best = loss, self.epoch, _Weights(self.network)
+                    best = loss, self.epoch, Snapshot(self.objective.params)
                 elif self.epoch - best[1] >= (self.options.patience or 0):
                     break
-        if not all(np.isfinite(value).all() for value in self.network.params.values()):
-            self._checked(math.nan, "the last update")
+        self.trainer.check_parameters(f"the last update, step {len(self.losses)}")
         if best is not None:
             best[2].restore()
+            self.objective.changed()
 
     def _run_epoch(self) -> None:
-        state = None
+        self.objective.state = None
         for window in self.windows:
-            step = self.network.train_step(window, state, self.pass_)
-            self._checked(step.loss, "the loss")
-            self.kept.keep()
-            self.optimizer.learning_rate = self.options.learning_rate * self.schedule(self.share)
-            params = self.network.params
-            norm = self.optimizer.update([*params.values()], [step.gradients[name] for name in params])
-            self._checked(norm, "the gradient's norm")
-            self.network.changed()
-            state = step.state
+            where = f"step {len(self.losses) + 1} (epoch {self.epoch})"
+            loss = self.trainer.step(window, where, lambda: self.options.learning_rate * self.schedule(self.share))
             self.last = time.perf_counter()
             if not self.losses:
                 self.clock = self.last
-            self.losses.append(step.loss)
+            self.losses.append(loss)
             self.tokens += len(window.targets)
             self._tell()
             if self.share >= 1.0:
@@ -243,15 +241,6 @@ class _Training:
         of_epochs = self.tokens / (epochs * self.windows.targets) if epochs else 0.0
         of_seconds = (time.perf_counter() - self.clock) / seconds if seconds and self.losses else 0.0
         return min(1.0, max(of_epochs, of_seconds))
-
-    def _checked(self, value: float, what: str) -> None:
-        if not math.isfinite(value):
-            step = len(self.losses) + (what in ("the loss", "the gradient's norm"))
-            raise DivergedError(
-                f"LanguageModel: {what} of step {step} (epoch {self.epoch}) is {value}; the weights from before are "
-                f"kept. Choose a lower learning rate than {self.options.learning_rate:g}"
-                + ("" if self.options.clip else ", or clip the gradients")
-            )
 
     def _tell(self, held_out_loss: float | None = None) -> None:
         if self.report is not None:

@@ -14,6 +14,7 @@ from ..training.callbacks import Callback, CallbackList, History
 from ..training.fitting import ArrayFeed, Feed, IterableFeed, Plan, fit, split_off
 from ..training.graph import Graph
 from ..training.loop import Trainer, batches_of, check_batch, evaluate
+from ..training.objective import Objective
 from ..training.progress import Progress, Verbose, check_verbose, figures
 from .compiled import several
 from .data import Unpacker, is_iterable_of_batches, join
@@ -30,7 +31,7 @@ class Trainable(Saved):
 
     def __init__(self, seed: int | None):
         super().__init__(seed)
-        self._kept_trainer: tuple[Any, Trainer] | None = None
+        self._kept_trainer: tuple[Any, Trainer[Objective]] | None = None
 
     # --- training -------------------------------------------------------------------------------------------------
 

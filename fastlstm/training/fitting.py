@@ -189,7 +189,7 @@ class IterableFeed(Feed):
 
 
 def fit(
-    trainer: Trainer,
+    trainer: Trainer[Objective],
     feed: Feed,
     held: tuple[Objective, Feed] | None,
     plan: Plan,

@@ -1,8 +1,8 @@
 """Training step by step: batches in, parameters moved, figures out. It knows no model."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,17 @@ from .graph import Graph
 from .objective import Objective
 from .optimizers import Optimizer
 
-__all__ = ["Snapshot", "Trainer", "batches_of", "check", "check_batch", "check_inputs", "describe", "evaluate"]
+__all__ = [
+    "Minimised",
+    "Snapshot",
+    "Trainer",
+    "batches_of",
+    "check",
+    "check_batch",
+    "check_inputs",
+    "describe",
+    "evaluate",
+]
 
 
 class Snapshot:
@@ -27,12 +37,15 @@ class Snapshot:
 
     def __init__(self, params: Sequence[NDArray[Any]]):
         self._params = params
-        self._kept = [param.copy() for param in params]
+        self._kept = self._spare = [param.copy() for param in params]
 
     def keep(self) -> None:
-        """Take the parameters as they are now."""
-        for kept, param in zip(self._kept, self._params, strict=True):
-            kept[...] = param
+        """Copy the parameters as they are now; an interrupt meanwhile leaves the copy from before."""
+        if self._spare is self._kept:
+            self._spare = [param.copy() for param in self._kept]
+        for spare, param in zip(self._spare, self._params, strict=True):
+            spare[...] = param
+        self._kept, self._spare = self._spare, self._kept
 
     def restore(self) -> None:
         """Put the parameters back."""
@@ -40,32 +53,56 @@ class Snapshot:
             param[...] = kept
 
 
-class Trainer:
+class Minimised(Protocol):
+    """What a trainer minimises: an `Objective`, or a language model's loss over windows of a text."""
+
+    params: list[NDArray[Any]]
+    """What the optimizer moves."""
+
+    @property
+    def kept(self) -> list[NDArray[Any]]:
+        """All arrays that a step may change."""
+
+    def train(self, batch: Any, context: PassContext) -> tuple[float, list[NDArray[Any]] | None]:
+        """Return the loss of a batch, and the gradient of each parameter: None where the loss is not finite."""
+
+    def changed(self) -> None:
+        """Take notice that the parameters have new values."""
+
+
+O = TypeVar("O", bound=Minimised)
+
+
+class Trainer(Generic[O]):
     """Moves the parameters of a model, batch by batch.
 
     Parameters
     ----------
-    objective : Objective
-        What is minimised; it gathers the figures.
+    objective : Minimised
+        What is minimised; an `Objective` gathers the figures.
     optimizer : Optimizer
     rng : numpy.random.Generator
         Where dropout draws its masks.
+    clipping : str
+        How the user asks for clipping, for errors.
     """
 
-    def __init__(self, objective: Objective, optimizer: Optimizer, rng: np.random.Generator):
-        self.objective, self.optimizer = objective, optimizer
+    def __init__(self, objective: O, optimizer: Optimizer, rng: np.random.Generator, clipping: str = "clipnorm=1"):
+        self.objective, self.optimizer, self._clipping = objective, optimizer, clipping
         self.context = PassContext(training=True, rng=rng)
         self._good = Snapshot(objective.kept)
 
-    def step(self, batch: Batch, where: str) -> None:
-        """Take one optimizer step.
+    def step(self, batch: Any, where: str, rate: Callable[[], float] | None = None) -> float:
+        """Take one optimizer step; return the loss before it.
 
         Parameters
         ----------
-        batch : Batch
+        batch : Batch, or whatever the objective takes
             The batch.
         where : str
             Names it in errors.
+        rate : callable, optional
+            Gives the learning rate of this step, once the loss is there.
 
         Raises
         ------
@@ -76,9 +113,12 @@ class Trainer:
         if gradients is None:
             raise self._diverged(f"the loss became {loss}", where)
         self._good.keep()
+        if rate is not None:
+            self.optimizer.learning_rate = rate()
         norm = self._update(gradients)
         if not math.isfinite(norm):
             raise self._diverged(f"the norm of the gradient became {norm}", where)
+        return loss
 
     def _update(self, gradients: list[NDArray[Any]]) -> float:
         try:
@@ -90,18 +130,23 @@ class Trainer:
             self.objective.changed()
         return norm
 
+    def restore(self) -> None:
+        """Put the last parameters with a finite loss back."""
+        self._good.restore()
+        self.objective.changed()
+
     def check_parameters(self, where: str) -> None:
         """Raise DivergedError if the last update left a parameter that is NaN or infinite."""
         if not all(np.isfinite(param).all() for param in self.objective.kept):
             raise self._diverged("a parameter became NaN or infinite", where)
 
     def _diverged(self, what: str, where: str) -> DivergedError:
-        self._good.restore()
-        self.objective.changed()
+        self.restore()
         rate = self.optimizer.learning_rate
         return DivergedError(
             f"{what} at {where}, after {self.optimizer.steps} steps; the last good weights are kept. Choose a lower "
-            f"learning rate than {rate:g}" + ("" if self.optimizer.clipnorm else ", or clip the gradients: clipnorm=1")
+            f"learning rate than {rate:g}"
+            + ("" if self.optimizer.clipnorm else f", or clip the gradients: {self._clipping}")
         )
 
 
