@@ -26,7 +26,7 @@ __all__ = [
 Array: TypeAlias = NDArray[Any]
 
 _LAYERS = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "SimpleRNN"}
-KINDS = tuple(kind for kind, name in _LAYERS.items() if hasattr(layers, name))
+KINDS = tuple(_LAYERS)
 """The kinds of cells that fastlstm has a layer for."""
 
 

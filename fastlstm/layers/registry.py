@@ -45,10 +45,11 @@ def snake_case(kind: str) -> str:
 
     Examples
     --------
-    >>> snake_case("LSTM"), snake_case("GlobalMaxPooling1D")
-    ('lstm', 'global_max_pooling1d')
+    >>> snake_case("LSTM"), snake_case("SimpleRNN"), snake_case("GlobalMaxPooling1D")
+    ('lstm', 'simple_rnn', 'global_max_pooling1d')
     """
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", kind).lower()
+    words = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", kind)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", words).lower()
 
 
 @overload
