@@ -1,7 +1,7 @@
 """Bidirectional: one layer reads each sequence from its start, another from its end."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,14 +10,12 @@ from ..data.packed import BatchLike, Packed
 from ..engine.autotuner import AutoTuner
 from ..engine.geometry import NO_IDS
 from ..engine.recurrence import Source, run_both
-from ..engine.training import RecurrentCache
 from ..errors import ShapeError
-from ..runtime.workspace import Frame
 from . import described
 from .base import Gradients, Layer, PassContext
-from .merge import Merge, check_pair, merge, split
+from .merge import BothCache, Merge, check_pair, merge, merge_both, split_kept
 from .recurrent import RecurrentLayer, State, steps_of
-from .states import StatesInGraph, initial_symbols
+from .states import StatesOfBoth, initial_symbols
 from .symbol import Spec, connect, is_symbolic, symbols_in
 
 __all__ = ["Bidirectional"]
@@ -26,16 +24,7 @@ __all__ = ["Bidirectional"]
 States = tuple[State | None, State | None]
 
 
-class _Cache(NamedTuple):
-    x: Packed
-    forward: RecurrentCache
-    backward: RecurrentCache
-    one: NDArray[Any]  # outputs of both, for "mul"
-    other: NDArray[Any]
-    frame: Frame
-
-
-class Bidirectional(StatesInGraph, Layer):
+class Bidirectional(StatesOfBoth, Layer):
     """Run a recurrent layer in both directions and merge what they return (Schuster and Paliwal 1997).
 
     Parameters
@@ -129,34 +118,15 @@ class Bidirectional(StatesInGraph, Layer):
 
     # --- passes ---------------------------------------------------------------------------------------------------
 
-    @property
-    def state_words(self) -> tuple[str, ...]:  # type: ignore[override]
-        ahead, back = (layer.state_words for layer in self.directions)
-        return (*ahead, *(f"{word}_reverse" for word in back))
-
-    @property
-    def state_sizes(self) -> tuple[int, ...]:  # type: ignore[override]
-        return tuple(size for layer in self.directions for size in layer.state_sizes)
-
-    @property
-    def gives_state(self) -> bool:  # type: ignore[override]
-        return self.directions[0].return_state
-
     def specs(self, inputs: tuple[Spec, ...]) -> tuple[Spec, ...]:
         return self.specs_from(Layer.specs(self, inputs[:1]), inputs[1:])
 
-    def run_from(self, x: Packed, start: State | None, context: PassContext) -> tuple[Packed, State, Any]:
-        half = len(self.directions[0].state_sizes)
-        states = (None, None) if start is None else (start[:half], start[half:])
-        y, (final, final_back), cache = self.run_steps(x, states, context)
-        return y, (*final, *final_back), cache
-
-    def forward(self, x: Packed, context: PassContext) -> tuple[Packed, _Cache | None]:
+    def forward(self, x: Packed, context: PassContext) -> tuple[Packed, BothCache | None]:
         return self.run_from(x, None, context)[::2]
 
     def run_steps(
         self, x: Packed, states: States, context: PassContext
-    ) -> tuple[Packed, tuple[State, State], _Cache | None]:
+    ) -> tuple[Packed, tuple[State, State], BothCache | None]:
         """Return the merged output, both final states and the cache."""
         ahead, back = self.directions
         out = x.with_rows if self.returns_steps else x.one_row_each
@@ -174,7 +144,8 @@ class Bidirectional(StatesInGraph, Layer):
         merged = merge(self.merge_mode, one, other, frame)
         if cache is None or cache_back is None or frame is None:
             return out(merged), (final, final_back), None
-        return out(merged), (final, final_back), _Cache(x, cache, cache_back, one, other.reshape(len(one), -1), frame)
+        both = BothCache(x, cache, cache_back, one, other.reshape(len(one), -1), frame)
+        return out(merged), (final, final_back), both
 
     def _run_both(
         self, sources: tuple[Source, Source], shape: tuple[int, int], states: States
@@ -183,33 +154,24 @@ class Bidirectional(StatesInGraph, Layer):
         ahead, back = self.directions
         recurrences = ahead.recurrence, back.recurrence
         rows, finals = run_both(recurrences, sources, shape, states, self._tuner)
-        if not self.returns_steps:
-            final, final_back = finals()
-            rows = merge(self.merge_mode, final[0], final_back[0], None)
-        elif self.merge_mode != "concat":
-            features = ahead.features_out
-            rows = merge(self.merge_mode, rows[:, :features], rows[:, features:], None)
+        rows = merge_both(self.merge_mode, rows, finals, ahead.features_out, self.returns_steps)
         return rows, finals
 
-    def backward(self, dy: NDArray[Any], cache: _Cache, context: PassContext) -> tuple[NDArray[Any], Gradients]:
+    def backward(self, dy: NDArray[Any], cache: BothCache, context: PassContext) -> tuple[NDArray[Any], Gradients]:
         dx, _, gradients = self.back_from(dy, None, cache, context, of_state=False)
         return dx, gradients
 
     def back_from(
-        self, dy: NDArray[Any] | None, d_final: State | None, cache: _Cache, context: PassContext, of_state: bool
+        self, dy: NDArray[Any] | None, d_final: State | None, cache: BothCache, context: PassContext, of_state: bool
     ) -> tuple[NDArray[Any], State, Gradients]:
-        half = len(self.directions[0].state_sizes)
-        d_states = (None, None) if d_final is None else (d_final[:half], d_final[half:])
+        d_states = self.of_each(d_final)
         if dy is None:
             dy = np.zeros((len(cache.one), self.features_out), self.dtype)
         x, found = cache.x, []
-        parts = split(self.merge_mode, dy, cache.one, cache.other)
+        parts = split_kept(self.merge_mode, dy, cache, self.returns_steps)
         caches = cache.forward, cache.backward
-        for place, (layer, part, d_state, own) in enumerate(zip(self.directions, parts, d_states, caches, strict=True)):
-            given = x.with_rows(part).reversed().in_place if place and self.returns_steps else part
-            kept = cache.frame.take(("dy", place), part.shape, self.dtype)
-            kept.reshape(given.shape)[...] = given
-            found.append(layer.back_from(kept, d_state, own, context, of_state))
+        for layer, part, d_state, own in zip(self.directions, parts, d_states, caches, strict=True):
+            found.append(layer.back_from(part, d_state, own, context, of_state))
         (dx, d_start, gradients), (dx_back, d_start_back, gradients_back) = found
         turned = x.with_rows(dx_back).reversed().in_place
         summed = dx.reshape(turned.shape)

@@ -1,17 +1,31 @@
 """How two layers go together as directions: their outputs become one, whose gradient is split."""
 
-from typing import Any, Literal, get_args
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.packed import Packed
+from ..engine.training import RecurrentCache
 from ..errors import OptionError
 from ..runtime.workspace import Frame
 from .recurrent import RecurrentLayer
 
-__all__ = ["Merge", "check_pair", "merge", "split"]
+__all__ = ["BothCache", "Merge", "check_pair", "merge", "merge_both", "split", "split_kept"]
 
 Merge = Literal["concat", "sum", "ave", "mul"]
+
+
+class BothCache(NamedTuple):
+    """What going back through both directions needs."""
+
+    x: Packed
+    forward: RecurrentCache
+    backward: RecurrentCache
+    one: NDArray[Any]  # outputs of both, for "mul"
+    other: NDArray[Any]
+    frame: Frame
 
 
 def check_pair(ahead: object, back: object, mode: str) -> None:
@@ -61,3 +75,23 @@ def split(mode: str, dy: NDArray[Any], one: NDArray[Any], other: NDArray[Any]) -
         return dy * other, dy * one
     half = dy * dy.dtype.type(0.5) if mode == "ave" else dy
     return half, half
+
+
+def merge_both(
+    mode: str, rows: NDArray[Any], finals: Callable[[], Any], features: int, returns_steps: bool
+) -> NDArray[Any]:
+    """Return the merged output of one call that ran both directions, whose outputs (M, 2P) stand side by side."""
+    if not returns_steps:
+        final, final_back = finals()
+        return merge(mode, final[0], final_back[0], None)
+    return rows if mode == "concat" else merge(mode, rows[:, :features], rows[:, features:], None)
+
+
+def split_kept(mode: str, dy: NDArray[Any], cache: BothCache, returns_steps: bool) -> list[NDArray[Any]]:
+    """Return the gradients of both outputs, each in the order of its direction, in the frame's memory."""
+    kept = []
+    for place, part in enumerate(split(mode, dy, cache.one, cache.other)):
+        given = cache.x.with_rows(part).reversed().in_place if place and returns_steps else part
+        kept.append(cache.frame.take(("dy", place), part.shape, part.dtype))
+        kept[-1].reshape(given.shape)[...] = given
+    return kept

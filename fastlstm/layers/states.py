@@ -16,7 +16,7 @@ from ..engine.context import Gradients, PassContext
 from ..errors import ShapeError
 from .symbol import Spec, Symbol, symbols_in
 
-__all__ = ["StatesInGraph", "initial_symbols", "starts_of", "state_specs"]
+__all__ = ["StatesInGraph", "StatesOfBoth", "initial_symbols", "starts_of", "state_specs"]
 
 
 Parts: TypeAlias = tuple[NDArray[Any], ...]
@@ -123,3 +123,36 @@ class StatesInGraph:
         dx, d_start, gradients = self.back_from(dys[0], d_final, own, context, bool(places))
         back = tuple(align_back(one, place) for one, place in zip(d_start, places, strict=False))
         return (dx, *back), gradients
+
+
+class StatesOfBoth(StatesInGraph):
+    """The states of two directions as nodes of a graph: the parts of the forward direction's come first."""
+
+    directions: tuple[Any, Any]
+
+    @property
+    def state_words(self) -> tuple[str, ...]:  # type: ignore[override]
+        ahead, back = (layer.state_words for layer in self.directions)
+        return (*ahead, *(f"{word}_reverse" for word in back))
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:  # type: ignore[override]
+        return tuple(size for layer in self.directions for size in layer.state_sizes)
+
+    @property
+    def gives_state(self) -> bool:  # type: ignore[override]
+        return bool(self.directions[0].return_state)
+
+    def of_each(self, parts: Parts | None) -> tuple[Parts | None, Parts | None]:
+        """Return the parts of each direction's state."""
+        half = len(self.directions[0].state_sizes)
+        return (None, None) if parts is None else (parts[:half], parts[half:])
+
+    def run_steps(self, x: Packed, states: Any, context: PassContext) -> tuple[Packed, tuple[Parts, Parts], Any]:
+        """Return the merged output, both final states and the cache."""
+        raise NotImplementedError
+
+    def run_from(self, x: Packed, start: Parts | None, context: PassContext) -> tuple[Packed, Parts, Any]:
+        """See `StatesInGraph.run_from`."""
+        y, (final, final_back), cache = self.run_steps(x, self.of_each(start), context)
+        return y, (*final, *final_back), cache
