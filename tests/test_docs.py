@@ -11,7 +11,8 @@ from fastlstm.runtime import config
 ROOT = Path(__file__).parents[1]
 DESIGN = ROOT / "docs" / "design.md"
 EXTENDING = ROOT / "docs" / "extending.md"
-PAGES = [DESIGN, EXTENDING, *sorted((ROOT / "docs" / "decisions").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+MODELS = ROOT / "docs" / "models.md"
+PAGES = [DESIGN, EXTENDING, MODELS, *sorted((ROOT / "docs" / "decisions").glob("*.md")), ROOT / "CONTRIBUTING.md"]
 EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 NUMBERS = {name for name, *_ in config.describe()}
 
@@ -66,3 +67,9 @@ def test_the_examples_of_extending_run_and_are_short():
     examples = re.findall(r"```python\n(.*?)```", EXTENDING.read_text(encoding="utf-8"), re.DOTALL)
     assert len(examples) >= 9
     assert max(len(example.strip().splitlines()) for example in examples) <= 40
+
+
+def test_the_examples_of_models_run():
+    results = doctest.testfile(str(MODELS), module_relative=False, encoding="utf-8")
+    assert results.attempted >= 30
+    assert results.failed == 0
