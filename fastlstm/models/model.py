@@ -217,7 +217,9 @@ class Model(Trainable):
             count = sum(value.size for value in layer.saved().values())
             again = "shared" if layer in seen else f"{count:,}"
             seen.add(layer)
-            shapes = ", ".join(shown(symbol) for symbol in node.outputs)
+            uses = self._graph.uses
+            read = [one for one in node.outputs if uses[one].reads or uses[one].leaves]
+            shapes = ", ".join(shown(symbol) for symbol in read)
             connected = ", ".join(names[symbol] for symbol in node.inputs)
             rows.append((f"{layer.name} ({layer.kind})", shapes, again, connected))
         return rows
