@@ -173,7 +173,10 @@ class Loss:
         self, output: Rows, target: Rows, weights: NDArray[np.float64] | None = None, fused: bool = False
     ) -> float:
         """Return the loss of checked targets, and overwrite `output` with its gradient."""
-        losses = self.overwrite(output, target, self._by_row(len(output), target, weights), fused)
+        by_row = self._by_row(len(output), target, weights)
+        losses = self.overwrite(output, target, by_row, fused)
+        if fused and self.fuses == "softmax":  # its last bit, as earlier versions had it
+            return float((losses * by_row).sum())
         return self._mean(losses, target, weights)
 
     def _by_row(self, count: int, target: Rows, weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
