@@ -33,6 +33,7 @@ TITLES = {
     "beam": "Beam search, logits at hand",
     "ctc": "CTC prefix beam search, beam 25",
     "crf": "CRF: loss and all gradients",
+    "models": "Whole models: a training step",
 }
 HEAD = """# Benchmarks
 

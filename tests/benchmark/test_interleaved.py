@@ -1,6 +1,5 @@
 """Rounds: all contenders in each of them, another order each time, and an end in time."""
 
-
 import pytest
 
 from fastlstm.benchmark import interleaved
