@@ -12,6 +12,7 @@ All arrays are 1-D, contiguous, of one float type and length n; scalars are floa
 
 import numpy as np
 
+from ..simd.across import add_squares, add_to_first, eight_zeros, sum_of_eight
 from ..simd.jit import jit, jit_inner
 from ..simd.vector import fma, lanes_of, lanewise, load, load_n, splat, store, store_n, vsqrt
 
@@ -37,20 +38,13 @@ def squared_norm(x, partials, begin, end):
     for block in range(begin, end):
         first = block * NORM_BLOCK
         last = min(first + NORM_BLOCK, x.size)
-        s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
+        sums = eight_zeros()
         whole = last - (last - first) % 8
-        for i in range(first, whole, 8):  # eight chains hide the latency of the sums
-            s0 += np.float64(x[i]) ** 2
-            s1 += np.float64(x[i + 1]) ** 2
-            s2 += np.float64(x[i + 2]) ** 2
-            s3 += np.float64(x[i + 3]) ** 2
-            s4 += np.float64(x[i + 4]) ** 2
-            s5 += np.float64(x[i + 5]) ** 2
-            s6 += np.float64(x[i + 6]) ** 2
-            s7 += np.float64(x[i + 7]) ** 2
+        for i in range(first, whole, 8):
+            sums = add_squares(sums, x, i)
         for i in range(whole, last):
-            s0 += np.float64(x[i]) ** 2
-        partials[block] = ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+            sums = add_to_first(sums, np.float64(x[i]) ** 2)
+        partials[block] = sum_of_eight(sums)
 
 
 @jit_inner
