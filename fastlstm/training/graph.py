@@ -10,7 +10,7 @@ from ..data.packed import Packed
 from ..errors import OptionError
 from ..layers import Layer, PassContext
 from ..layers.base import Gradients, TableGradient
-from ..layers.symbol import Node, Symbol
+from ..layers.symbol import Node, Symbol, connect
 from ..runtime.workspace import Workspace
 
 __all__ = ["Caches", "GradientSum", "Graph", "Uses", "nodes_between"]
@@ -106,6 +106,15 @@ class Graph:
         self.uses = self._count_uses()
         self._leave = tuple(self._places[symbol] for symbol in self.outputs)
         self._steps = self._order()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle as a list of nodes: symbols that hold each other would nest as deep as the graph."""
+        inputs = tuple(
+            symbol if symbol.node is None else Symbol(symbol.spec, name=symbol.name, dtype=symbol.dtype)
+            for symbol in self.inputs
+        )
+        nodes = [(node.layer, [self._places[symbol] for symbol in node.inputs]) for node in self.nodes]
+        return _connected, (inputs, nodes, self._leave)
 
     def _count_uses(self) -> dict[Symbol, Uses]:
         reads: dict[Symbol, int] = {}
@@ -204,6 +213,14 @@ class Graph:
         """Tell the layers that their parameters have new values."""
         for layer in self.layers:
             layer.changed()
+
+
+def _connected(inputs: tuple[Symbol, ...], nodes: list[tuple[Layer, list[int]]], leave: tuple[int, ...]) -> Graph:
+    """Return a graph of these inputs and nodes, by the places of what they read."""
+    symbols = list(inputs)
+    for layer, places in nodes:
+        symbols += connect(layer, [symbols[place] for place in places])
+    return Graph(inputs, [symbols[place] for place in leave])
 
 
 def _add_to(gradients: dict[int, Gradient], place: int, own: Gradient) -> None:

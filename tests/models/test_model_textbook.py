@@ -1,5 +1,8 @@
 """Keras's textbook models of several inputs and outputs, with only their imports changed."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -247,3 +250,25 @@ def test_data_that_do_not_go_with_the_inputs(rng):
         model.fit(x | {"tags": x["tags"][:5]}, y)
     with pytest.raises(DataError, match=r"x\['tags'\] holds NaN"):
         model.fit(x | {"tags": np.full((6, 5), np.nan)}, y)
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_are_models_of_their_own_however_deep(again, rng):
+    """A graph of 150 layers, which symbols hold by their neighbours, nests no deeper than a short one."""
+    x = made = fl.Input((None, 4))
+    for _ in range(150):
+        made = fl.Add()([made, fl.Dense(4, activation="tanh")(made)])
+    chain = fl.Sequential([fl.Dense(4) for _ in range(150)], seed=0)
+    chain.build(4)
+    inputs = rng.standard_normal((2, 3, 4))
+    for model in (fl.Model(x, made, seed=0), chain):
+        expected, twin = model.predict(inputs), again(model)
+        assert_bitwise_equal(twin.predict(inputs), expected)
+        twin.compile("sgd", "mse")
+        twin.fit(inputs, inputs, verbose=0)
+        assert (twin.predict(inputs) != expected).any()
+        assert_bitwise_equal(model.predict(inputs), expected)
+    shared, *_ = sequence_to_sequence(rng)
+    assert [layer.name for layer in again(shared).layers] == [layer.name for layer in shared.layers]
+    stream = again(fl.Model(x, fl.LSTM(3, return_sequences=True)(x), seed=0).stream())
+    assert stream.step(np.ones((1, 4))).shape == (1, 3)
