@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from ..data.chain import ChainScores
 from ..data.packed import Packed
-from ..decode.viterbi import viterbi
 from ..engine.context import Gradients, PassContext
 from ..layers.crf import CRF
 from ..training.losses import CRFLoss
@@ -36,6 +35,8 @@ class _WithLoss(CRF):
 
     def _tags(self, x: Packed) -> NDArray[np.int64]:
         """Return tags (M,), the same for any parameters: those of the best paths where all that is allowed is alike."""
+        from ..decode.viterbi import viterbi  # compiled; who checks another layer does without
+
         transitions, start, end = (np.where(scores == -np.inf, -np.inf, 0.0) for scores in self.chain)
         tags = np.empty(x.total, np.int64)
         for n, length in enumerate(x.lengths):
