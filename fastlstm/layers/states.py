@@ -68,11 +68,6 @@ def starts_of(x: Packed, states: Sequence[Packed], who: str) -> Start:
     return Start(tuple(align(one.rows, place) for one, place in zip(states, places, strict=True)), places)
 
 
-def start_gradients(gradients: Sequence[NDArray[Any]], places: Sequence[NDArray[np.int64] | None]) -> tuple[Any, ...]:
-    """Return the gradients of start states in the order of the batches that the states came from."""
-    return tuple(align_back(one, place) for one, place in zip(gradients, places, strict=True))
-
-
 class StatesInGraph:
     """What layers with a state have in common as nodes of a graph, whose inputs and outputs may be states.
 

@@ -158,11 +158,6 @@ class Graph:
         """Return the layers that a symbol is the first input of: not those that begin with it as a state."""
         return [node.layer for node in self.nodes if node.inputs[0] is symbol]
 
-    @property
-    def params(self) -> list[NDArray[Any]]:
-        """The parameters that training moves, in the order of the layers."""
-        return [value for layer in self.layers if layer.trainable for value in layer.arrays.values()]
-
     def forward(self, inputs: Sequence[Packed], context: PassContext) -> tuple[list[Packed], Caches]:
         """Return all outputs, and the cache of each step."""
         values: list[Packed | None] = [None] * len(self._places)

@@ -101,10 +101,13 @@ class Head:
         node = output.symbol.node
         last = None if node is None or output.symbol.index else node.layer
         self.fused = fuses(self.loss, last)
-        own = self.fused and last is not None and last.fused_by is not None and alone and uses.reads == 0
+        activation = None if last is None else last.fused_by
+        # of from_logits the output itself is what a softmax would take, whatever activation made it
+        instead = self.fused and not self.loss.from_logits
+        own = (instead or activation == "linear") and alone and uses.reads == 0
         self.layer = last if own else None
         """The last layer, where it is run here rather than in the graph."""
-        if self.fused and last is not None and last.fused_by not in (None, "linear") and not own:
+        if instead and not own:
             self.fused = False  # the activation's value is needed elsewhere, too
         self.source = node.inputs[0] if own and node is not None else output.symbol
         """What the graph shall give."""

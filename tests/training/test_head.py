@@ -148,3 +148,32 @@ def test_a_crf_is_trained_by_its_own_loss_only():
     made.compile("sgd", "crf")
     with pytest.raises(OptionError, match="expected a CRF layer last"):
         made.fit(np.zeros((2, 3, 4)), np.zeros((2, 3), int))
+
+
+def test_an_activation_before_a_loss_from_logits_is_not_left_out(rng):
+    """The loss takes what the model puts out, tanh and all, as what a softmax would take."""
+    made = fl.Sequential([fl.Dense(CLASSES, activation="tanh", dtype="float64")], seed=0)
+    made.build(3, steps=False)
+    made.compile(fl.optimizers.SGD(0.5), fl.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = rng.standard_normal((6, 3)), rng.integers(0, CLASSES, 6)
+    logits = made.predict(x)
+    expected = -(logits - np.log(np.exp(logits).sum(1, keepdims=True)))[np.arange(6), y].mean()
+    assert made.evaluate(x, y) == pytest.approx(expected, rel=1e-12)
+    weight = made.get_weights()[0]
+    slope = np.exp(logits) / np.exp(logits).sum(1, keepdims=True) - np.eye(CLASSES)[y]
+    gradient = (slope * (1 - logits**2)).T @ x / 6
+    assert made.train_on_batch(x, y) == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(made.get_weights()[0], weight - 0.5 * gradient, rtol=1e-9)
+
+
+def test_rows_of_weight_0_are_not_computed_for_a_loss_of_numbers_either(data, rows_computed, rng):
+    x, _, weights = data
+    made = fl.Sequential([fl.GRU(4, return_sequences=True, dtype="float64"), fl.Dense(2, dtype="float64")], seed=0)
+    made.build(3)
+    made.compile("sgd", "mse")
+    y = [rng.standard_normal((len(one), 2)) for one in x]
+    errors = np.concatenate([((a - b) ** 2).mean(1) for a, b in zip(made.predict(x), y, strict=True)])
+    rows_computed.clear()
+    loss = made.train_on_batch(x, y, sample_weight=weights)
+    assert rows_computed == [sum(int((weight > 0).sum()) for weight in weights)]
+    assert loss == pytest.approx((errors * np.concatenate(weights)).mean(), rel=1e-12)
