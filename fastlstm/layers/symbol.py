@@ -127,7 +127,7 @@ class Symbol:
         return self.spec
 
     def __repr__(self) -> str:
-        return f"<Symbol {self.name or ''} {self.shape}>"
+        return f"<Symbol {self.name} {self.shape}>" if self.name else f"<Symbol {self.shape}>"
 
     def __iter__(self) -> Iterator[Any]:
         raise OptionError(f"{self!r} is one output; a layer returns several only with return_state=True or the like")
